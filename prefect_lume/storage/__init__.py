@@ -1,0 +1,1 @@
+"""Engines and clients: made once per process, translated errors, closed at exit."""

@@ -1,0 +1,14 @@
+"""Prefect tasks to import in any flow: results, files and the registry."""
+
+from prefect_lume.tasks.files import load_file, save_file
+from prefect_lume.tasks.registry import register_deployment, register_model
+from prefect_lume.tasks.results import load_result, store_result
+
+__all__ = [
+    "load_file",
+    "load_result",
+    "register_deployment",
+    "register_model",
+    "save_file",
+    "store_result",
+]
