@@ -18,6 +18,7 @@ from prefect_lume.config.current import (
     current_context,
     open_context,
     running_deployment,
+    running_services,
 )
 from prefect_lume.config.scheduling import SchedulingService
 
@@ -33,6 +34,7 @@ __all__ = [
     "current_context",
     "open_context",
     "running_deployment",
+    "running_services",
 ]
 
 

@@ -18,6 +18,11 @@ running_deployment: Final[ContextVar[int | None]] = ContextVar(
     "prefect_lume_running_deployment", default=None
 )
 
+#: The services of the composition that runs the calling subflow in this process.
+running_services: Final[ContextVar[LumeServices | str | None]] = ContextVar(
+    "prefect_lume_running_services", default=None
+)
+
 _configured: Context | None = None
 _contexts: dict[str, Context] = {}
 _lock = threading.Lock()
@@ -50,8 +55,9 @@ def open_context(services: LumeServices | str | None = None) -> Context:
     Equal choices share one context, so that its services are made once.
 
     Args:
-        services: A Block, the name of a stored one, or nothing: the configured
-            context, else what `PREFECT_LUME_SERVICES` names, else the embedded one.
+        services: A Block, the name of a stored one, or nothing: in a subflow that
+            runs in process those of its composition, else the configured context, else
+            what `PREFECT_LUME_SERVICES` names, else the embedded one.
 
     Raises:
         NotFoundError: There is no Block of that name.
@@ -62,6 +68,8 @@ def open_context(services: LumeServices | str | None = None) -> Context:
         True
     """
     settings = LumeSettings.load()
+    if services is None:
+        services = running_services.get()
     if services is None:
         if _configured is not None:
             return _configured

@@ -9,7 +9,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 
 from prefect_lume.credentials._common import LOGO_URL, documentation_url
-from prefect_lume.errors import ConfigurationError
+from prefect_lume.errors import ConfigurationError, ConnectionFailedError, TLSError
 from prefect_lume.storage import mongo
 
 Mechanism = Literal[
@@ -173,6 +173,14 @@ class MongoDBCredentials(CredentialsBlock):
             ConfigurationError: The Block's fields do not fit together.
         """
         client = self.get_client()
-        version = mongo.check(client, self.database_name)
+        try:
+            version = mongo.check(client, self.database_name)
+        except ConnectionFailedError as error:
+            if client.options.pool_options._ssl_context and "no answer" in str(error):
+                # A server without TLS just waits, as one that is not there would.
+                raise TLSError(
+                    f"{error} TLS is on: does the server speak it?", error.where
+                ) from error
+            raise
         where = mongo.describe(client, self.database_name)
         return f"{where}: connected, MongoDB protocol {version}"

@@ -1,5 +1,6 @@
 """Tasks that save and load files on any Prefect filesystem Block."""
 
+import inspect
 import mimetypes
 import re
 import uuid
@@ -9,6 +10,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.filesystems import WritableFileSystem
+from prefect.utilities.asyncutils import run_coro_as_sync
 
 from prefect_lume._fingerprint import sha256_bytes
 from prefect_lume.config import open_context
@@ -28,6 +30,8 @@ from prefect_lume.tasks._references import as_file_reference
 from prefect_lume.tasks._run import provenance
 
 _NAME = re.compile(r"[^/\\\0]{1,200}")
+# What filesystems that raise no FileNotFoundError say of a missing file.
+_ABSENT = re.compile(r"does not exist|no such|not found|NoSuchKey", re.IGNORECASE)
 _UNSAFE = re.compile(r"[^\w.\-]+")
 
 
@@ -95,7 +99,8 @@ def _neighbours(path: Path) -> list[str]:
     return sorted(entry.name for entry in path.parent.iterdir())[:50]
 
 
-@task(name="load_file", cache_policy=NO_CACHE)
+# Not persisted: what it returns is in the file storage already.
+@task(name="load_file", cache_policy=NO_CACHE, persist_result=False)
 def load_file(
     reference: FileReference | dict[str, Any],
     *,
@@ -136,13 +141,11 @@ def load_file(
 
 
 def _write(storage: WritableFileSystem, path: str, content: bytes) -> None:
-    # `_sync`: inside an async flow Prefect's storages would return a coroutine.
     try:
-        storage.write_path(path, content, _sync=True)  # type: ignore[call-arg]
+        _call(storage.write_path, path, content)
     except LumeError:
         raise
     except Exception as error:
-        # Every filesystem Block raises errors of its own library.
         raise StorageError(
             f"{type(storage).__name__} did not save {path!r}: {clip(error)}"
         ) from error
@@ -150,13 +153,23 @@ def _write(storage: WritableFileSystem, path: str, content: bytes) -> None:
 
 def _read(storage: WritableFileSystem, path: str) -> bytes:
     try:
-        return bytes(storage.read_path(path, _sync=True))  # type: ignore[call-arg]
+        return bytes(_call(storage.read_path, path))
     except LumeError:
         raise
     except Exception as error:
-        # Every filesystem Block raises errors of its own library.
-        raise NotFoundError(
-            "file",
-            path,
-            hint=f"{type(storage).__name__} says: {clip(error)}",
-        ) from error
+        kind = type(storage).__name__
+        if isinstance(error, FileNotFoundError) or _ABSENT.search(str(error)):
+            raise NotFoundError("file", path, hint=f"{kind}: {clip(error)}") from error
+        raise StorageError(f"{kind} did not read {path!r}: {clip(error)}") from error
+
+
+def _call(method: Any, *arguments: Any) -> Any:
+    """Call a filesystem's method synchronously, whichever way it is written.
+
+    Prefect's own methods return a coroutine inside an async flow unless they are told
+    not to; a third party's may be plain functions, or async ones.
+    """
+    if hasattr(method, "aio"):
+        return method(*arguments, _sync=True)
+    answer = method(*arguments)
+    return run_coro_as_sync(answer) if inspect.iscoroutine(answer) else answer

@@ -70,7 +70,8 @@ def store_result(
     return context.results_db_service().store(result, on_duplicate=on_duplicate)
 
 
-@task(name="load_result", cache_policy=NO_CACHE)
+# Not persisted: what it returns is in the results database already.
+@task(name="load_result", cache_policy=NO_CACHE, persist_result=False)
 def load_result(
     reference: ResultReference | dict[str, Any],
     attribute_index: list[str | int] | None = None,

@@ -1,0 +1,75 @@
+"""Progress on the error stream, so that the output stays readable by a script."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prefect.logging.handlers import PrefectConsoleHandler
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+
+class Steps:
+    """Steps of a long command, each with a spinner while it runs and its time after.
+
+    On something that is not a terminal each step is a line when it ends.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            SpinnerColumn(finished_text="[green]✓[/]"),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the steps while the block runs."""
+        if not self._console.is_terminal:
+            yield
+            return
+        with self._progress:
+            yield
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """Show one step while the block runs."""
+        task = self.start(title)
+        yield
+        self.finish(task, title)
+
+    def start(self, title: str) -> int:
+        """Show that a step has started, and return its number."""
+        if not self._console.is_terminal:
+            self._console.print(f"… {title}")
+        return int(self._progress.add_task(title, total=1))
+
+    def finish(self, task: int, title: str, failed: bool = False) -> None:
+        """Show that a step has ended."""
+        if not self._console.is_terminal:
+            self._console.print(f"{'✗' if failed else '✓'} {title}")
+        text = f"[red]{title} failed[/]" if failed else title
+        self._progress.update(task, completed=1, description=text)  # type: ignore[arg-type]
+
+
+@contextmanager
+def quiet_prefect(level: int = logging.WARNING) -> Iterator[None]:
+    """Keep Prefect's console to warnings; its server still gets every log line."""
+    handlers = {
+        handler
+        for name in ("prefect", "prefect.flow_runs", "prefect.task_runs")
+        for handler in logging.getLogger(name).handlers
+        if isinstance(handler, PrefectConsoleHandler)
+    }
+    before = {handler: handler.level for handler in handlers}
+    for handler in handlers:
+        handler.setLevel(level)
+    try:
+        yield
+    finally:
+        for handler, old in before.items():
+            handler.setLevel(old)

@@ -1,0 +1,170 @@
+"""Reads what a child run returned, by its task's name, whoever ran it and where."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.sorting import TaskRunSort
+from prefect.filesystems import LocalFileSystem, WritableFileSystem
+from prefect.results import ResultRecord, ResultRecordMetadata
+
+from prefect_lume.errors import AmbiguousError, DecodingError, LumeError, NotFoundError
+from prefect_lume.serializer import NotStoredError, load
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from prefect.client.schemas.objects import FlowRun, State, TaskRun
+
+#: How long the API may take to show the task runs of a finished flow run.
+_PATIENCE: Final = 30.0
+_PAUSE: Final = 0.1
+_PAGE: Final = 200
+
+
+def returned(run: FlowRun, task_name: str | None) -> Any:
+    """Return what a completed child run's task, or the flow itself, returned.
+
+    Args:
+        run: The completed child run.
+        task_name: The task; ``None`` means the flow's own return value.
+
+    Raises:
+        NotFoundError: No task of that name completed; the message lists those that
+            did.
+        AmbiguousError: Several did.
+        DecodingError: The result was not kept in a form that can be read.
+    """
+    if task_name is None:
+        return _value(run.state, "the flow")
+    task_run = named_task(run, task_name)
+    return _value(task_run.state, f"the task {task_name!r}")
+
+
+def named_task(run: FlowRun, task_name: str) -> TaskRun:
+    """Return the one completed task run of a name, once the API shows it."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        runs = _task_runs(run.id)
+        named = _named(runs, task_name)
+        done = [item for item in named if item.state and item.state.is_completed()]
+        settled = all(item.state and item.state.is_final() for item in runs)
+        if (named and settled and done) or time.monotonic() > deadline:
+            break
+        # Task runs reach the API asynchronously, after the flow run has ended.
+        time.sleep(_PAUSE)
+    if len(done) == 1:
+        return done[0]
+    if done:
+        raise AmbiguousError(
+            f"{len(done)} runs of the task {task_name!r} completed, so which result is "
+            f"meant cannot be told. Give the one that is meant a name of its own with "
+            f".with_options(name=...), or return the value from the flow and leave "
+            f"parent_task_name out."
+        )
+    raise NotFoundError(
+        "completed run of the task",
+        task_name,
+        known=sorted({_name_of(item) for item in runs}),
+        hint="Name a task that ran, or return the value from the flow and leave "
+        "parent_task_name out.",
+    )
+
+
+def _task_runs(flow_run_id: UUID) -> list[TaskRun]:
+    found: list[TaskRun] = []
+    with get_client(sync_client=True) as client:
+        while True:
+            page = client.read_task_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
+                sort=TaskRunSort.ID_DESC,
+                limit=_PAGE,
+                offset=len(found),
+            )
+            found += page
+            if len(page) < _PAGE:
+                return found
+
+
+def _named(runs: list[TaskRun], task_name: str) -> list[TaskRun]:
+    named = [item for item in runs if _name_of(item) == task_name]
+    # A task with a task_run_name of its own is known by its function only.
+    return named or [
+        item for item in runs if item.task_key.rpartition("-")[0] == task_name
+    ]
+
+
+def _name_of(task_run: TaskRun) -> str:
+    """Return the task's name: a run is called after it, with a few digits behind."""
+    name, dash, digits = task_run.name.rpartition("-")
+    digits_are_ours = digits and task_run.dynamic_key.startswith(digits)
+    return name if dash and digits_are_ours else task_run.name
+
+
+def _value(state: State[Any] | None, what: str) -> Any:
+    metadata = state.data if state is not None else None
+    if isinstance(metadata, ResultRecord):
+        metadata = metadata.metadata
+    if not isinstance(metadata, ResultRecordMetadata):
+        raise DecodingError(
+            "",
+            f"the result of {what} was not kept. Leave persist_result=False out of "
+            f"its decorator; a Prefect deployment of your own needs the job variables "
+            f"that deploy_subflows sets.",
+        )
+    kind = getattr(metadata.serializer, "type", "")
+    if kind != "lume":
+        raise DecodingError(
+            "",
+            f"the result of {what} is stored with the serializer {kind!r}, which is "
+            f"not read here. Leave result_serializer out of its decorator, or name "
+            f"'lume'; a result cached by an earlier run has to be computed again.",
+        )
+    try:
+        return load(_payload(metadata))
+    except NotStoredError as error:
+        raise DecodingError(
+            "",
+            f"{what} returned a value of type {error.type_name}, which cannot be "
+            f"handed on: {error.reason}",
+        ) from error
+    except (OSError, ValueError) as error:
+        if isinstance(error, LumeError):
+            raise
+        raise DecodingError(
+            "",
+            f"the stored result of {what} cannot be read ({type(error).__name__}: "
+            f"{error}). When subflows run on other machines, name a file storage in "
+            f"the LumeServices Block that all of them reach.",
+        ) from error
+
+
+def _payload(metadata: ResultRecordMetadata) -> bytes:
+    # Prefect's own reader would choose the deserializer by what is stored; the type
+    # has been checked, so the record is opened here.
+    key = metadata.storage_key or ""
+    content = _storage(metadata).read_path(key, _sync=True)  # type: ignore[call-arg]
+    record = json.loads(content)
+    if isinstance(record, dict) and "metadata" not in record:
+        return content  # Prefect writes the result of a flow without a record.
+    result = record.get("result") if isinstance(record, dict) else None
+    if not isinstance(result, str):
+        raise DecodingError("", "the stored result is malformed.")
+    return result.encode("utf-8", "surrogatepass")
+
+
+def _storage(metadata: ResultRecordMetadata) -> WritableFileSystem:
+    from pathlib import Path
+
+    from prefect.results import get_default_result_storage, resolve_result_storage
+
+    if metadata.storage_block_id is not None:
+        return resolve_result_storage(metadata.storage_block_id, _sync=True)
+    key = Path(metadata.storage_key or "")
+    if key.is_absolute():
+        return LocalFileSystem(basepath=str(key.parent))
+    return get_default_result_storage(_sync=True)

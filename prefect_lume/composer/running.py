@@ -1,0 +1,76 @@
+"""The body of the parent flow: checks how it can run, then runs its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
+
+from prefect_lume.composer import children
+from prefect_lume.composer.execution import Execution
+from prefect_lume.composer.plan import DEPLOYMENTS, Plan
+from prefect_lume.composer.runners import AsDeployments, InProcess, Runner
+from prefect_lume.config import open_context
+from prefect_lume.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from prefect.filesystems import WritableFileSystem
+
+
+def run_plan(plan: Plan, how: str, given: Mapping[str, Any]) -> Any:
+    """Run a plan inside the parent's flow run.
+
+    Args:
+        plan: What to run.
+        how: ``"in-process"`` or ``"deployments"``.
+        given: The parent's parameters.
+
+    Raises:
+        ConfigurationError: A subflow cannot be run so; nothing has run then.
+        SubflowError: Subflows did not complete.
+    """
+    runner: Runner
+    if how == DEPLOYMENTS:
+        check_deployments(plan)
+        runner = AsDeployments(children.parent_run_id())
+    else:
+        check_flows(plan)
+        runner = InProcess(kept_results(plan.services))
+    return Execution(plan, given, runner).run()
+
+
+def check_flows(plan: Plan) -> None:
+    """Refuse a plan of which a subflow has no flow object."""
+    missing = [step for step in plan.steps() if step.flow is None]
+    if missing:
+        names = ", ".join(repr(step.name) for step in missing)
+        raise ConfigurationError(
+            f"These subflows can only run as Prefect deployments, because their code "
+            f"is not here: {names}. Run with run_subflows='deployments', or register "
+            f"their package."
+        )
+
+
+def check_deployments(plan: Plan) -> None:
+    """Refuse a plan of which a subflow has no Prefect deployment."""
+    missing = []
+    with get_client(sync_client=True) as client:
+        for step in plan.steps():
+            try:
+                client.read_deployment_by_name(step.prefect_deployment)
+            except ObjectNotFound:
+                missing.append(f"{step.name!r} needs {step.prefect_deployment!r}")
+    if missing:
+        raise ConfigurationError(
+            f"These subflows have no Prefect deployment: {'; '.join(missing)}. Create "
+            f"them with deploy_subflows(work_pool_name), name another one as "
+            f"prefect_deployment, or run with run_subflows='in-process'."
+        )
+
+
+def kept_results(services: Any) -> WritableFileSystem | None:
+    """Return where kept results are written: the services' Block, if it is saved."""
+    context = open_context(services)
+    return context.file_storage() if context.services.file_storage else None

@@ -1,0 +1,159 @@
+"""Keyword arguments as conditions, and what to say when they find none or many."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Boolean, ColumnElement, Integer, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from prefect_lume.errors import (
+    AmbiguousError,
+    InvalidInputError,
+    NotFoundError,
+    clip,
+    name_list,
+    suggestion,
+)
+from prefect_lume.registry import fields
+from prefect_lume.registry.columns import PLAIN_JSON, SHA256, UTCDateTime
+from prefect_lume.registry.tables import (
+    Base,
+    DeploymentRow,
+    FlowRow,
+    ModelRow,
+    ProjectRow,
+)
+
+Criteria = Mapping[str, Any]
+
+#: What each kind of row is called, and the column that people name it by.
+_NAMES: Final[dict[type[Base], tuple[str, str]]] = {
+    ModelRow: ("model", "description"),
+    DeploymentRow: ("deployment", "version"),
+    ProjectRow: ("project", "project_name"),
+    FlowRow: ("flow", "flow_name"),
+}
+#: Columns that are no business of a caller.
+_INTERNAL: Final = {"fingerprint", "live_model_id", "lock"}
+MOST_KNOWN: Final = 50
+#: So many rows, and one more, are looked at where one was asked for.
+MOST_ROWS: Final = 50
+
+
+def columns(row: type[Base]) -> dict[str, InstrumentedAttribute[Any]]:
+    """Return the columns that may be asked for, by name."""
+    return {
+        column.key: getattr(row, column.key)
+        for column in row.__table__.columns
+        if column.key not in _INTERNAL and column.type is not PLAIN_JSON
+    }
+
+
+def conditions(row: type[Base], criteria: Criteria) -> list[ColumnElement[bool]]:
+    """Return one condition per keyword: equal, exactly. ``None`` asks for NULL.
+
+    Raises:
+        InvalidInputError: A keyword is no column, or its value not of the column's
+            type. Databases would guess otherwise: on MySQL every text equals 0.
+    """
+    allowed = columns(row)
+    found: list[ColumnElement[bool]] = []
+    for name, value in criteria.items():
+        column = allowed.get(name)
+        if column is None:
+            raise InvalidInputError(
+                f"A {_NAMES[row][0]} has no {clip(name, 60)!r} to be found by."
+                f"{suggestion(name, allowed)} Allowed: {name_list(allowed)}."
+            )
+        if value is None:
+            if not row.__table__.columns[name].nullable:
+                raise InvalidInputError(f"{name} is never None. Leave it out.")
+            found.append(column.is_(None))
+        else:
+            found.append(column == _checked(name, column, value))
+    return found
+
+
+def _checked(name: str, column: InstrumentedAttribute[Any], value: object) -> object:
+    if isinstance(column.type, Boolean):
+        return fields.boolean(name, value)
+    if isinstance(column.type, Integer):
+        return fields.integer(name, value)
+    if isinstance(column.type, UTCDateTime):
+        if not isinstance(value, datetime) or value.tzinfo is None:
+            raise InvalidInputError(f"{name} must be a datetime with a time zone.")
+        return value
+    if column.type is SHA256:
+        return fields.sha256(name, value)
+    return fields.text(name, value, fields.LONG_BYTES, empty=True, in_bytes=True)
+
+
+def one(
+    session: Session,
+    row: type[Base],
+    criteria: Criteria,
+    rows: Sequence[Any],
+) -> Any:
+    """Return the only row of ``rows``, which is what ``criteria`` found.
+
+    Raises:
+        InvalidInputError: There are no criteria.
+        NotFoundError: There is none.
+        AmbiguousError: There are several.
+    """
+    if not criteria:
+        raise InvalidInputError(
+            f"Say which {_NAMES[row][0]}: give at least one of "
+            f"{name_list(columns(row))}."
+        )
+    if not rows:
+        raise not_found(session, row, criteria)
+    if len(rows) > 1:
+        raise _ambiguous(row, criteria, rows)
+    return rows[0]
+
+
+def not_found(session: Session, row: type[Base], criteria: Criteria) -> NotFoundError:
+    """Return the error for criteria that nothing fits, with names that do exist.
+
+    These are the values of the column that people name such rows by, among the rows
+    which fit the *other* criteria; at most fifty are looked at.
+    """
+    kind, naming = _NAMES[row]
+    key = naming if naming in criteria else next(iter(criteria))
+    others = {name: value for name, value in criteria.items() if name != key}
+    column = columns(row)[key]
+    statement = (
+        select(column).where(*conditions(row, others)).distinct().limit(MOST_KNOWN)
+    )
+    known = sorted(
+        str(value) for value in session.scalars(statement) if value is not None
+    )
+    if not others:
+        return NotFoundError(f"{kind} with {key}", criteria[key], known)
+    context = ", ".join(f"{name}={clip(repr(v), 60)}" for name, v in others.items())
+    return NotFoundError(f"{kind} with {context} and {key}", criteria[key], known)
+
+
+def _ambiguous(
+    row: type[Base], criteria: Criteria, rows: Sequence[Any]
+) -> AmbiguousError:
+    kind, _ = _NAMES[row]
+    asked = ", ".join(f"{name}={clip(repr(v), 60)}" for name, v in criteria.items())
+    telling = [
+        name
+        for name in columns(row)
+        if name not in criteria and len({getattr(r, name) for r in rows}) == len(rows)
+    ]
+    examples = "; ".join(
+        f"{name} ({name_list((str(getattr(r, name)) for r in rows), 5)})"
+        for name in telling[:3]
+    )
+    many = f"More than {MOST_ROWS}" if len(rows) > MOST_ROWS else str(len(rows))
+    return AmbiguousError(
+        f"{many} {kind}s have {asked}, and one was asked for. Any of these tells them "
+        f"apart: {examples}."
+    )

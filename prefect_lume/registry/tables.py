@@ -1,0 +1,206 @@
+"""The registry's five tables and how they are related.
+
+Rules that must never break are constraints of the database, not only of this code:
+five equal fields are one model, (model, version) is one deployment, a model has at
+most one live deployment, a flow's name is unique in its project, and a subflow's name
+is unique in its parent.
+
+Relationships are loaded by the statement that asks for them, or not at all: a row
+that is touched later raises instead of asking the database once more.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Computed,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from prefect_lume.registry.columns import (
+    PLAIN_JSON,
+    SHA256,
+    ExactString,
+    ExactText,
+    UTCDateTime,
+)
+
+_OPTIONS: Final = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mariadb_engine": "InnoDB",
+    "mariadb_charset": "utf8mb4",
+    # Results name deployments by id for years: an id is never given out twice.
+    "sqlite_autoincrement": True,
+}
+
+
+class Base(DeclarativeBase):
+    """The declarative base of the registry's rows."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+        }
+    )
+
+
+class ModelRow(Base):
+    """A scientific model."""
+
+    __tablename__ = "model"
+
+    model_id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    author: Mapped[str] = mapped_column(ExactString(255))
+    laboratory: Mapped[str] = mapped_column(ExactString(255))
+    facility: Mapped[str] = mapped_column(ExactString(255))
+    beampath: Mapped[str] = mapped_column(ExactString(255))
+    description: Mapped[str] = mapped_column(ExactString(255))
+    created: Mapped[datetime] = mapped_column(UTCDateTime)
+    fingerprint: Mapped[str] = mapped_column(SHA256)
+    """SHA-256 of the five fields: together they are too long for a key of InnoDB."""
+
+    deployments: Mapped[list[DeploymentRow]] = relationship(
+        back_populates="model", passive_deletes="all", lazy="raise"
+    )
+
+    __table_args__ = (UniqueConstraint("fingerprint"), _OPTIONS)
+
+
+class DeploymentRow(Base):
+    """A versioned release of a model. Only ``is_live`` ever changes."""
+
+    __tablename__ = "deployment"
+
+    deployment_id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("model.model_id"))
+    version: Mapped[str] = mapped_column(ExactString(255))
+    deploy_date: Mapped[datetime] = mapped_column(UTCDateTime)
+    package_import_name: Mapped[str] = mapped_column(ExactString(255))
+    asset_dir: Mapped[str | None] = mapped_column(ExactString(1024))
+    source: Mapped[str] = mapped_column(ExactText)
+    sha256: Mapped[str] = mapped_column(SHA256)
+    image: Mapped[str | None] = mapped_column(ExactString(1024))
+    is_live: Mapped[bool] = mapped_column(Boolean)
+    entrypoints: Mapped[dict[str, str] | None] = mapped_column(PLAIN_JSON)
+    lock: Mapped[str | None] = mapped_column(ExactText)
+    live_model_id: Mapped[int | None] = mapped_column(
+        Integer,
+        Computed("CASE WHEN is_live THEN model_id ELSE NULL END", persisted=True),
+    )
+    """The model's id while live, else NULL: unique, so one deployment at most is live.
+
+    A partial index would say the same, but MySQL and MariaDB have none.
+    """
+
+    model: Mapped[ModelRow] = relationship(back_populates="deployments", lazy="raise")
+    flows: Mapped[list[FlowRow]] = relationship(
+        back_populates="deployment", passive_deletes="all", lazy="raise"
+    )
+
+    __table_args__ = (
+        UniqueConstraint("model_id", "version"),
+        UniqueConstraint("live_model_id"),
+        _OPTIONS,
+    )
+
+
+class ProjectRow(Base):
+    """A named group of flows."""
+
+    __tablename__ = "project"
+
+    project_name: Mapped[str] = mapped_column(ExactString(255), primary_key=True)
+    description: Mapped[str] = mapped_column(ExactText)
+    created: Mapped[datetime] = mapped_column(UTCDateTime)
+
+    flows: Mapped[list[FlowRow]] = relationship(
+        back_populates="project", passive_deletes="all", lazy="raise"
+    )
+
+    __table_args__ = (_OPTIONS,)
+
+
+class FlowRow(Base):
+    """A flow as Prefect knows it, and the deployment that serves it now."""
+
+    __tablename__ = "flow"
+
+    flow_id: Mapped[str] = mapped_column(ExactString(36), primary_key=True)
+    flow_name: Mapped[str] = mapped_column(ExactString(255))
+    project_name: Mapped[str] = mapped_column(ForeignKey("project.project_name"))
+    deployment_id: Mapped[int | None] = mapped_column(
+        ForeignKey("deployment.deployment_id"), index=True
+    )
+    """NULL for the parent of a flow-of-flows: no package holds it."""
+    composition: Mapped[dict[str, Any] | None] = mapped_column(PLAIN_JSON)
+    """What a parent keeps beside its subflows. NULL tells any other flow."""
+    created: Mapped[datetime] = mapped_column(UTCDateTime)
+
+    project: Mapped[ProjectRow] = relationship(back_populates="flows", lazy="raise")
+    deployment: Mapped[DeploymentRow | None] = relationship(
+        back_populates="flows", lazy="raise"
+    )
+    subflows: Mapped[list[SubflowRow]] = relationship(
+        back_populates="parent",
+        foreign_keys="SubflowRow.parent_flow_id",
+        order_by="(SubflowRow.position, SubflowRow.id)",
+        passive_deletes=True,
+        lazy="raise",
+    )
+    parts: Mapped[list[SubflowRow]] = relationship(
+        back_populates="flow",
+        foreign_keys="SubflowRow.flow_id",
+        passive_deletes="all",
+        lazy="raise",
+    )
+    """The places where this flow takes part in a flow-of-flows."""
+
+    __table_args__ = (UniqueConstraint("project_name", "flow_name"), _OPTIONS)
+
+
+class SubflowRow(Base):
+    """One subflow of a flow-of-flows: its position, name and mapping."""
+
+    __tablename__ = "flow_of_flows"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    parent_flow_id: Mapped[str] = mapped_column(
+        ForeignKey("flow.flow_id", ondelete="CASCADE")
+    )
+    flow_id: Mapped[str] = mapped_column(ForeignKey("flow.flow_id"))
+    position: Mapped[int] = mapped_column(Integer)
+    name: Mapped[str] = mapped_column(ExactString(255))
+    mapped_parameters: Mapped[dict[str, Any]] = mapped_column(PLAIN_JSON)
+    parameters: Mapped[dict[str, Any]] = mapped_column(PLAIN_JSON)
+    options: Mapped[dict[str, Any]] = mapped_column(PLAIN_JSON)
+
+    parent: Mapped[FlowRow] = relationship(
+        back_populates="subflows", foreign_keys=parent_flow_id, lazy="raise"
+    )
+    flow: Mapped[FlowRow] = relationship(
+        back_populates="parts", foreign_keys=flow_id, lazy="raise"
+    )
+
+    __table_args__ = (
+        CheckConstraint("position >= 1", name="position"),
+        UniqueConstraint("parent_flow_id", "name"),
+        Index(None, "flow_id"),
+        _OPTIONS,
+    )
+
+
+metadata = Base.metadata

@@ -1,0 +1,49 @@
+"""Results: documents, references, codecs, queries, stores and the service."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from prefect_lume.results.result import DocumentBase as DocumentBase
+    from prefect_lume.results.result import Generic as Generic
+    from prefect_lume.results.result import Impact as Impact
+    from prefect_lume.results.result import ImpactResult as ImpactResult
+    from prefect_lume.results.result import Index as Index
+    from prefect_lume.results.result import Result as Result
+    from prefect_lume.results.references import FileReference as FileReference
+    from prefect_lume.results.references import ResultReference as ResultReference
+    from prefect_lume.results.service import ResultsService as ResultsService
+    from prefect_lume.results.types import ModelDocs as ModelDocs
+    from prefect_lume.results.types import register_document as register_document
+    from prefect_lume.results.types import resolve_model_docs as resolve_model_docs
+
+_EXPORTS: Final = {
+    "DocumentBase": "result",
+    "FileReference": "references",
+    "Generic": "result",
+    "Impact": "result",
+    "ImpactResult": "result",
+    "Index": "result",
+    "ModelDocs": "types",
+    "Result": "result",
+    "ResultReference": "references",
+    "ResultsService": "service",
+    "register_document": "types",
+    "resolve_model_docs": "types",
+}
+
+__all__ = sorted(_EXPORTS)  # noqa: PLE0605 - a list of strings.
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_EXPORTS})

@@ -1,0 +1,267 @@
+"""Codecs of numpy arrays and scalars."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from prefect_lume._fingerprint import sha256_bytes
+from prefect_lume._optional import require
+from prefect_lume.errors import clip
+from prefect_lume.results.codecs.base import Codec, Fields, Path, refuse
+from prefect_lume.results.codecs.dtypes import (
+    Layout,
+    canonical_dtype,
+    check_shape,
+    describe,
+    parse,
+)
+
+_PLAIN_TYPES: Final = {"ndarray", "memmap", "recarray", "matrix"}
+_LARGEST_CHARACTER: Final = 0x10FFFF
+
+
+class ArrayCodec(Codec):
+    """A numpy array: little-endian bytes in C order, without gaps."""
+
+    name = "array"
+
+    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+        _check_type(value, path)
+        if value.dtype.kind in "OT":
+            return _OBJECTS.encode(value, encoder, path, depth)
+        described = describe(value.dtype, path)
+        data, content = array_payload(value, described)
+        return self.envelope(
+            dtype=described,
+            shape=list(value.shape),
+            **encoder.payload(data, content),
+        )
+
+    def decode(self, fields: Fields, decoder: Any) -> Any:
+        layout = parse(fields.tree("dtype"))
+        shape = check_shape(fields.items("shape"))
+        return read_array(fields, decoder, layout, shape)
+
+    def canonical(self, envelope: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Leave the byte order out: the bytes are little-endian always."""
+        kept = dict(super().canonical(envelope))
+        kept["dtype"] = canonical_dtype(kept.get("dtype"))
+        return kept
+
+
+class ObjectArrayCodec(Codec):
+    """A numpy array of Python objects, or of strings of any length."""
+
+    name = "object-array"
+
+    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+        variable = value.dtype.kind == "T"
+        if variable and hasattr(value.dtype, "na_object"):
+            refuse(path, "a string array with missing values cannot be stored.")
+        members = value.reshape(-1).tolist()
+        return self.envelope(
+            dtype="str" if variable else "object",
+            shape=list(value.shape),
+            items=encoder.sequence(members, path, depth, owner=value),
+        )
+
+    def decode(self, fields: Fields, decoder: Any) -> Any:
+        numpy = require("numpy", "Loading this array")
+        shape = check_shape(fields.items("shape"))
+        items = fields.items("items")
+        kind = fields.text("dtype")
+        if math.prod(shape) != len(items) or kind not in {"object", "str"}:
+            fields.fail("has a shape or dtype that does not fit its items")
+        found = numpy.empty(len(items), dtype=object)
+        for position, item in enumerate(items):
+            place = (*fields.path, position)
+            found[position] = decoder.eager().decode(item, place, fields.depth + 1)
+        if kind == "str":
+            if not all(type(item) is str for item in found):
+                fields.fail("holds items that are no strings")
+            found = found.astype(numpy.dtypes.StringDType())
+        return found.reshape(shape)
+
+
+class ScalarCodec(Codec):
+    """A numpy scalar, which comes back as one; its value can be queried."""
+
+    name = "numpy-scalar"
+
+    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+        described = describe(value.dtype, path) if value.dtype.itemsize else "|S1"
+        plain = _plain_value(value)
+        if plain is None:
+            data, content = array_payload(require("numpy").asarray(value), described)
+            return self.envelope(dtype=described, **encoder.payload(data, content))
+        return self.envelope(
+            dtype=described, value=encoder.encode(plain, path, depth + 1)
+        )
+
+    def decode(self, fields: Fields, decoder: Any) -> Any:
+        numpy = require("numpy", "Loading this number")
+        layout = parse(fields.tree("dtype"))
+        if not fields.has("value"):
+            return read_array(fields, decoder, layout, ())[()]
+        plain = decoder.eager().decode(
+            fields.tree("value"), (*fields.path, "value"), fields.depth + 1
+        )
+        if type(plain) not in _PLAIN_OF_KIND.get(layout.wanted.kind, ()):
+            fields.fail("has a value that does not fit its dtype")
+        if layout.wanted.kind in "US":
+            found = numpy.dtype(layout.wanted).type(plain)
+        elif layout.wanted.kind in "mM":
+            found = numpy.array(plain, "<i8").view(layout.stored)[()]
+        else:
+            found = numpy.array(plain, layout.wanted.newbyteorder("="))[()]
+        if _plain_value(found) != plain and plain == plain:  # noqa: PLR0124 - NaN.
+            fields.fail("has a value that does not fit its dtype")
+        return found
+
+    def canonical(self, envelope: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Leave the byte order out."""
+        kept = dict(super().canonical(envelope))
+        kept["dtype"] = canonical_dtype(kept.get("dtype"))
+        return kept
+
+
+_PLAIN_OF_KIND: Final[Mapping[str, tuple[type, ...]]] = {
+    "b": (bool,),
+    "i": (int,),
+    "u": (int,),
+    "f": (float,),
+    "c": (complex,),
+    "U": (str,),
+    "S": (bytes,),
+    "m": (int,),
+    "M": (int,),
+}
+
+
+def _plain_value(scalar: Any) -> Any:
+    """Return the Python value that holds all of a numpy scalar, or ``None``."""
+    kind = scalar.dtype.kind
+    if kind in "mM":
+        return int(scalar.view("<i8" if scalar.dtype.isnative else ">i8"))
+    if kind == "U":
+        return str(scalar)
+    if kind == "S":
+        return bytes(scalar)
+    if kind in "biu" or scalar.dtype.char in "efdFD":
+        return scalar.item()
+    return None
+
+
+def array_payload(array: Any, described: Any) -> tuple[Any, str | None]:
+    """Return an array's bytes as they are stored, and its content's hash.
+
+    Returns:
+        A one-dimensional view (of the array's own memory where it can be), and the
+        hash that counts when it is not that of the bytes: the bits of a NaN differ
+        between machines and must not.
+    """
+    numpy = require("numpy", "Storing an array")
+    layout = parse(described)
+    packed = numpy.asarray(array).astype(layout.stored, order="C", copy=False)
+    if "/x87" in str(described):
+        packed = packed.copy()
+        _bytes_of(packed).reshape(-1, 16)[:, 10:] = 0
+    data = _bytes_of(packed)
+    view = memoryview(data) if data.size else memoryview(b"")
+    plain = _plain_nans(packed)
+    if plain is packed:
+        return view, None
+    return view, sha256_bytes(memoryview(_bytes_of(plain)))
+
+
+def _bytes_of(array: Any) -> Any:
+    return array.reshape(-1).view("u1")
+
+
+def _plain_nans(array: Any) -> Any:
+    """Return the array with one bit pattern for NaN: itself when there is no NaN."""
+    numpy = require("numpy")
+    if array.dtype.names is not None:
+        found = array
+        for name in array.dtype.names:
+            field = _plain_nans(array[name])
+            if field is not array[name] and _holds_nan(array[name]):
+                found = array.copy() if found is array else found
+                found[name] = field
+        return found
+    if array.dtype.kind not in "fc" or not _holds_nan(array):
+        return array
+    found = array.copy()
+    parts = found.view(f"<f{found.dtype.itemsize // 2}") if found.dtype.kind == "c" else found
+    parts[numpy.isnan(parts)] = numpy.nan
+    return found
+
+
+def _holds_nan(array: Any) -> bool:
+    numpy = require("numpy")
+    if array.dtype.names is not None:
+        return any(_holds_nan(array[name]) for name in array.dtype.names)
+    return array.dtype.kind in "fc" and bool(numpy.isnan(array).any())
+
+
+def read_array(
+    fields: Fields, decoder: Any, layout: Layout, shape: tuple[int, ...]
+) -> Any:
+    """Return the array of an envelope's payload, its size checked first."""
+    numpy = require("numpy", "Loading this array")
+    data = fields.payload(decoder)
+    size = memoryview(data).nbytes
+    if math.prod(shape) * layout.itemsize != size:
+        fields.fail(f"has {size} bytes, which is not what its shape and dtype need")
+    if not size:
+        return numpy.empty(shape, layout.wanted)
+    found = numpy.frombuffer(data, layout.stored).reshape(shape)
+    _check_values(found, fields)
+    if layout.stored != layout.wanted:
+        return found.astype(layout.wanted)
+    return found if found.flags.writeable else found.copy()
+
+
+def _check_values(array: Any, fields: Fields) -> None:
+    """Refuse bytes that are no booleans or characters."""
+    if array.dtype.names is not None:
+        for name in array.dtype.names:
+            _check_values(array[name], fields)
+    elif array.dtype.kind == "b":
+        if (array.view("u1") > 1).any():
+            fields.fail("holds booleans that are neither 0 nor 1")
+    elif array.dtype.kind == "U":
+        codes = _compact(array).view("<u4")
+        if codes.size and int(codes.max()) > _LARGEST_CHARACTER:
+            fields.fail("holds characters that do not exist")
+
+
+def _compact(array: Any) -> Any:
+    return require("numpy").ascontiguousarray(array)
+
+
+def _check_type(value: Any, path: Path) -> None:
+    kind = type(value)
+    if kind.__name__ not in _PLAIN_TYPES or not kind.__module__.startswith("numpy"):
+        refuse(
+            path,
+            f"arrays of the class {clip(kind.__qualname__, 60)!r} cannot be stored "
+            "without losing what it adds (a unit, a mask...). Store "
+            "numpy.asarray(value), and the rest beside it.",
+        )
+
+
+_ARRAY, _OBJECTS, _SCALAR = ArrayCodec(), ObjectArrayCodec(), ScalarCodec()
+
+CODECS: Final = (_ARRAY, _OBJECTS, _SCALAR)
+TYPES: Final[Mapping[type, Codec]] = {}
+NAMES: Final[Mapping[str, Codec]] = {
+    "numpy.ndarray": _ARRAY,
+    "numpy.generic": _SCALAR,
+    "numpy.str_": _SCALAR,
+    "numpy.bytes_": _SCALAR,
+    "numpy.float64": _SCALAR,
+    "numpy.complex128": _SCALAR,
+}

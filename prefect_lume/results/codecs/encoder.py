@@ -1,0 +1,274 @@
+"""From values to trees."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+from prefect_lume._fingerprint import sha256_bytes
+from prefect_lume.errors import EncodingError, InvalidInputError, clip
+from prefect_lume.results.codecs import registry, spill
+from prefect_lume.results.codecs.base import (
+    DEFAULT_THRESHOLD,
+    INT64,
+    MAX_DEPTH,
+    Path,
+    refuse,
+)
+from prefect_lume.results.codecs.keys import escape_key
+from prefect_lume.results.codecs.lazy import Lazy
+
+#: Text of at most so many bytes always stays in the tree.
+SHORT_TEXT: Final = 1024
+
+_ALLOWED: Final = (
+    "Allowed are None, bool, int, float, complex, Decimal, str, bytes, list, tuple, "
+    "set, dict, datetime, date, time, timedelta, UUID, Path, Enum, dataclasses, "
+    "pydantic models, numpy arrays and scalars, pandas DataFrame, Series and Index, "
+    "pyarrow Table, FileReference and ResultReference."
+)
+_REMEDY: Final = (
+    "Store what it holds as one of these, leave it out, or save it as a file and "
+    "store the FileReference."
+)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A value as it is stored.
+
+    Attributes:
+        tree: JSON types only: None, bool, int within 64 bit, finite float, str,
+            list, and dict with string keys.
+        blobs: SHA-256 of a payload → the payload, to be written before the document.
+            A payload may be a view of the value's own memory: write it before the
+            value is changed.
+    """
+
+    tree: Any
+    blobs: dict[str, bytes | memoryview] = field(default_factory=dict)
+
+
+class Encoder:
+    """Makes trees of values, and collects what leaves them.
+
+    Attributes:
+        threshold: Payloads of more bytes leave the tree.
+        hashing: Only the trees' hash is wanted: payloads are not kept.
+        blobs: The payloads that left the tree.
+    """
+
+    def __init__(self, threshold: int, *, hashing: bool = False) -> None:
+        self.threshold = -1 if hashing else threshold
+        self.hashing = hashing
+        self.blobs: dict[str, bytes | memoryview] = {}
+        self._open: set[int] = set()
+
+    def encode(self, value: Any, path: Path, depth: int) -> Any:
+        """Return the tree of one value.
+
+        Args:
+            value: The value.
+            path: Where it is, for messages.
+            depth: How many containers are around it.
+
+        Raises:
+            EncodingError: The value, or something in it, cannot be stored.
+        """
+        kind = type(value)
+        if value is None or kind is bool:
+            return value
+        if kind is str:
+            return self.text(value, path)
+        if kind is int:
+            if -INT64 <= value < INT64:
+                return value
+            return registry.CODECS["int"].encode(value, self, path, depth)
+        if kind is float:
+            if math.isfinite(value):
+                return value
+            return registry.CODECS["float"].encode(value, self, path, depth)
+        if isinstance(value, Enum):
+            return self.encode(value.value, path, depth)
+        if kind is dict:
+            return self.mapping(value.items(), value, path, depth)
+        if kind is list:
+            return self.sequence(value, path, depth)
+        if kind is Lazy:
+            return self._lazy(value, path, depth)
+        codec = registry.find(value)
+        if codec is None:
+            refuse(
+                path,
+                f"a value of type {clip(_type_name(kind), 120)} cannot be stored. "
+                f"{_ALLOWED} {_REMEDY}",
+            )
+        return codec.encode(value, self, path, depth)
+
+    def text(self, value: str, path: Path) -> Any:
+        """Return the tree of a string: itself, or a payload when it is long."""
+        try:
+            if value.isascii():
+                size = len(value)
+            else:
+                size = len(value.encode("utf-8"))
+        except UnicodeEncodeError as exc:
+            refuse(
+                path,
+                f"the text holds a lone surrogate at position {exc.start}, which is "
+                "no Unicode character. Store bytes, or replace it: "
+                "text.encode('utf-8', 'replace').decode()",
+            )
+        if size <= max(self.threshold, SHORT_TEXT):
+            return value
+        return registry.CODECS["str"].encode(value, self, path, 0)
+
+    def mapping(
+        self, items: Iterable[tuple[Any, Any]], owner: object, path: Path, depth: int
+    ) -> dict[str, Any]:
+        """Return the tree of a dict's items.
+
+        Args:
+            items: The pairs.
+            owner: The object that holds them, to recognise a cycle.
+            path: Where it is.
+            depth: How many containers are around it.
+        """
+        self._enter(owner, path, depth)
+        tree: dict[str, Any] = {}
+        for key, item in items:
+            if not isinstance(key, str):
+                refuse(
+                    path,
+                    f"the key {clip(repr(key), 60)} is of type "
+                    f"{_type_name(type(key))}; keys must be strings. Use "
+                    "str(key), or store the items as a list of pairs.",
+                )
+            plain = str.__str__(key) if type(key) is not str else key
+            place = (*path, plain)
+            if not plain.isascii():
+                self._check_key(plain, path)
+            tree[escape_key(plain)] = self.encode(item, place, depth + 1)
+        self._open.discard(id(owner))
+        return tree
+
+    def sequence(
+        self, items: Iterable[Any], path: Path, depth: int, owner: object = None
+    ) -> list[Any]:
+        """Return the trees of a list's items, in their order."""
+        owner = items if owner is None else owner
+        self._enter(owner, path, depth)
+        tree: list[Any] = []
+        for position, item in enumerate(items):
+            kind = type(item)
+            if (kind is float and math.isfinite(item)) or kind is bool or (kind is int and -INT64 <= item < INT64):
+                tree.append(item)
+            else:
+                tree.append(self.encode(item, (*path, position), depth + 1))
+        self._open.discard(id(owner))
+        return tree
+
+    def payload(
+        self, data: bytes | memoryview, content: str | None = None
+    ) -> dict[str, Any]:
+        """Return the fields that stand for some bytes in an envelope.
+
+        Args:
+            data: The bytes, one-dimensional.
+            content: The hash that counts for ``unique_hash``, when it is not that of
+                the bytes.
+        """
+        digest = sha256_bytes(data)
+        size = memoryview(data).nbytes
+        extra = {} if content in (None, digest) else {"content": content}
+        if size <= self.threshold:
+            text = base64.b64encode(data).decode("ascii")
+            return {"data": text, "sha256": digest, **extra}
+        if not self.hashing:
+            self.blobs[digest] = data
+        return {"blob": digest, "size": size, **extra}
+
+    def _lazy(self, value: Lazy, path: Path, depth: int) -> Any:
+        if self.hashing:
+            return dict(value.envelope)
+        return self.encode(value.load(), path, depth)
+
+    def _enter(self, owner: object, path: Path, depth: int) -> None:
+        if depth >= MAX_DEPTH:
+            refuse(
+                path,
+                f"values are nested more than {MAX_DEPTH} deep. Store them flat.",
+            )
+        if id(owner) in self._open:
+            refuse(
+                path,
+                "the value contains itself. Store a value without a cycle.",
+            )
+        self._open.add(id(owner))
+
+    @staticmethod
+    def _check_key(key: str, path: Path) -> None:
+        try:
+            key.encode("utf-8")
+        except UnicodeEncodeError:
+            refuse(
+                path,
+                f"the key {clip(ascii(key), 60)} holds a lone surrogate, which is no "
+                "Unicode character.",
+            )
+
+
+def encode(
+    value: Any, *, path: str = "value", threshold: int = DEFAULT_THRESHOLD
+) -> Encoded:
+    """Return a value as JSON types and the payloads that left them. Writes nothing.
+
+    Args:
+        value: What is to be stored.
+        path: The label of the value in messages.
+        threshold: Payloads (array bytes, tables, bytes, text) of more bytes than
+            this become blobs; smaller ones stay in the tree.
+
+    Returns:
+        The tree and the blobs.
+
+    Raises:
+        EncodingError: Something in the value cannot be stored; ``path`` says where.
+        InvalidInputError: The threshold is negative.
+
+    Example:
+        >>> encode({"a.b": (1, 2)}).tree
+        {'a%2Eb': {'__lume__': 'tuple', 'v': 1, 'items': [1, 2]}}
+    """
+    if threshold < 0:
+        raise InvalidInputError(
+            f"The threshold is a number of bytes, 0 or more, not {threshold}."
+        )
+    encoder = Encoder(threshold)
+    tree = _guarded(encoder, value, path)
+    tree = spill.spill(tree, encoder.blobs)
+    return Encoded(tree, encoder.blobs)
+
+
+def encode_for_hash(value: Any, *, path: str = "value") -> Any:
+    """Return a value's tree with all payloads replaced by their hashes."""
+    return _guarded(Encoder(0, hashing=True), value, path)
+
+
+def _guarded(encoder: Encoder, value: Any, path: str) -> Any:
+    try:
+        return encoder.encode(value, (path,), 0)
+    except RecursionError as exc:
+        raise EncodingError(path, "values are nested too deep. Store them flat.") from (
+            exc
+        )
+
+
+def _type_name(kind: type) -> str:
+    module = kind.__module__
+    name = kind.__qualname__
+    return repr(name if module == "builtins" else f"{module}.{name}")

@@ -1,0 +1,151 @@
+"""Codecs of numbers, text and bytes."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+from prefect_lume.results.codecs.base import INT64, Codec, Fields, Path, refuse
+
+_HEX: Final = re.compile(r"-?0x[0-9a-f]+")
+_NOT_FINITE: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+_LONG_INT: Final = 1024
+
+
+class IntCodec(Codec):
+    """An integer past 64 bits, as hexadecimal text; subclasses as plain integers."""
+
+    name = "int"
+
+    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+        number = int(value)
+        if -INT64 <= number < INT64:
+            return number
+        text = hex(number)
+        if len(text) <= _LONG_INT:
+            return self.envelope(value=text)
+        return self.envelope(**encoder.payload(text.encode("ascii")))
+
+    def decode(self, fields: Fields, decoder: Any) -> int:
+        if fields.has("value"):
+            text = fields.text("value")
+        else:
+            text = str(fields.payload(decoder), "ascii")
+        if not _HEX.fullmatch(text):
+            fields.fail("needs a hexadecimal number such as '0x1f' as 'value'")
+        return int(text, 16)
+
+
+class FloatCodec(Codec):
+    """A float that JSON has no text for; subclasses as plain floats."""
+
+    name = "float"
+
+    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+        number = float(value)
+        if math.isfinite(number):
+            return number
+        text = "nan" if math.isnan(number) else "inf" if number > 0 else "-inf"
+        return self.envelope(value=text)
+
+    def decode(self, fields: Fields, decoder: Any) -> float:
+        text = fields.text("value")
+        if text not in _NOT_FINITE:
+            fields.fail("needs 'nan', 'inf' or '-inf' as 'value'")
+        return _NOT_FINITE[text]
+
+
+class ComplexCodec(Codec):
+    """A complex number, as its two floats."""
+
+    name = "complex"
+
+    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+        number = complex(value)
+        return self.envelope(
+            real=encoder.encode(number.real, path, depth + 1),
+            imag=encoder.encode(number.imag, path, depth + 1),
+        )
+
+    def decode(self, fields: Fields, decoder: Any) -> complex:
+        parts = [
+            decoder.decode(fields.tree(key), (*fields.path, key), fields.depth + 1)
+            for key in ("real", "imag")
+        ]
+        if not all(type(part) is float for part in parts):
+            fields.fail("needs floats as 'real' and 'imag'")
+        return complex(parts[0], parts[1])
+
+
+class DecimalCodec(Codec):
+    """A decimal number, as its text: digits and exponent are kept."""
+
+    name = "decimal"
+
+    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+        return self.envelope(value=str(Decimal(value)))
+
+    def decode(self, fields: Fields, decoder: Any) -> Decimal:
+        return Decimal(fields.text("value"))
+
+
+class TextCodec(Codec):
+    """Long text, as a payload of UTF-8; short text stays a plain string."""
+
+    name = "str"
+
+    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+        if type(value) is not str:
+            return encoder.encode(str.__str__(value), path, depth)
+        return self.envelope(**encoder.payload(value.encode("utf-8")))
+
+    def decode(self, fields: Fields, decoder: Any) -> str:
+        return str(fields.payload(decoder), "utf-8")
+
+
+class BytesCodec(Codec):
+    """Bytes, as a payload."""
+
+    name = "bytes"
+
+    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+        if isinstance(value, memoryview):
+            if not value.contiguous:
+                refuse(path, "the memoryview is not contiguous. Store bytes(view).")
+            value = bytes(value)
+        return self.envelope(**encoder.payload(value))
+
+    def decode(self, fields: Fields, decoder: Any) -> bytes:
+        return bytes(fields.payload(decoder))
+
+
+class ByteArrayCodec(Codec):
+    """A bytearray, as a payload."""
+
+    name = "bytearray"
+
+    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+        return self.envelope(**encoder.payload(bytes(value)))
+
+    def decode(self, fields: Fields, decoder: Any) -> bytearray:
+        return bytearray(fields.payload(decoder))
+
+
+_INT, _FLOAT, _TEXT, _BYTES = IntCodec(), FloatCodec(), TextCodec(), BytesCodec()
+_COMPLEX, _DECIMAL, _BYTEARRAY = ComplexCodec(), DecimalCodec(), ByteArrayCodec()
+
+CODECS: Final = (_INT, _FLOAT, _COMPLEX, _DECIMAL, _TEXT, _BYTES, _BYTEARRAY)
+TYPES: Final[Mapping[type, Codec]] = {
+    int: _INT,
+    float: _FLOAT,
+    complex: _COMPLEX,
+    Decimal: _DECIMAL,
+    str: _TEXT,
+    bytes: _BYTES,
+    memoryview: _BYTES,
+    bytearray: _BYTEARRAY,
+}
+NAMES: Final[Mapping[str, Codec]] = {}

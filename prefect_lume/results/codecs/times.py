@@ -1,0 +1,202 @@
+"""Codecs of dates, times and durations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from typing import Any, Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from prefect_lume.results.codecs.base import Codec, Fields, Path, refuse
+
+_ZONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,30}(/[A-Za-z0-9_+-]{1,30}){0,3}")
+_DAY: Final = 86_400
+
+
+def utc_text(moment: datetime) -> str:
+    """Return a moment as sortable text of fixed width, in UTC.
+
+    A naive datetime is taken as it stands.
+
+    Example:
+        >>> utc_text(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+        '2026-01-02T03:04:05.000000Z'
+    """
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC)
+    plain = moment.replace(tzinfo=None, fold=0)
+    return plain.isoformat(timespec="microseconds") + "Z"
+
+
+def parse_utc(text: str) -> datetime:
+    """Return the moment of :func:`utc_text`.
+
+    Raises:
+        ValueError: The text is not of that form.
+    """
+    moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+    if utc_text(moment) != text:
+        raise ValueError(f"{text[:40]!r} is no UTC time of fixed width")
+    return moment
+
+
+def zone_name(zone: tzinfo | None) -> str | None:
+    """Return the IANA name of a zone, or ``None`` if it has none."""
+    name = getattr(zone, "key", None) or getattr(zone, "zone", None)
+    return name if isinstance(name, str) and _ZONE.fullmatch(name) else None
+
+
+def find_zone(name: str) -> tzinfo | None:
+    """Return the zone of an IANA name, or ``None`` if this machine has no such."""
+    if not _ZONE.fullmatch(name):
+        raise ValueError(f"{name[:40]!r} is no name of a time zone")
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, OSError, ValueError):
+        return None
+
+
+class DatetimeCodec(Codec):
+    """A datetime with its zone, and a UTC text that sorts."""
+
+    name = "datetime"
+
+    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+        offset = value.utcoffset()
+        plain = value.replace(tzinfo=None, fold=0)
+        wall = plain.isoformat(timespec="microseconds")
+        fold = {"fold": 1} if value.fold else {}
+        if offset is None:
+            return self.envelope(value=wall, utc=wall + "Z", naive=True, **fold)
+        try:
+            utc = utc_text(value)
+        except OverflowError:
+            refuse(path, "the datetime lies outside the years 1 to 9999 in UTC.")
+        zone = zone_name(value.tzinfo)
+        named = {"zone": zone} if zone else {}
+        return self.envelope(
+            value=wall, utc=utc, offset=_seconds(offset), **named, **fold
+        )
+
+    def decode(self, fields: Fields, decoder: Any) -> datetime:
+        wall = parse_utc(fields.text("value") + "Z").replace(
+            tzinfo=None, fold=int(fields.has("fold"))
+        )
+        if fields.boolean("naive"):
+            return wall
+        utc = parse_utc(fields.text("utc"))
+        fixed = wall.replace(tzinfo=_fixed(fields.tree("offset")))
+        if utc_text(fixed) != utc_text(utc):
+            fields.fail("has 'value', 'offset' and 'utc' that contradict each other")
+        if not fields.has("zone"):
+            return fixed
+        zone = find_zone(fields.text("zone"))
+        if zone is None:
+            return fixed
+        zoned = wall.replace(tzinfo=zone)
+        if zoned.utcoffset() == fixed.utcoffset():
+            return zoned
+        return utc.astimezone(zone)
+
+
+class DateCodec(Codec):
+    """A date."""
+
+    name = "date"
+
+    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+        return self.envelope(value=value.isoformat())
+
+    def decode(self, fields: Fields, decoder: Any) -> date:
+        text = fields.text("value")
+        if len(text) != len("YYYY-MM-DD"):
+            fields.fail("needs a date such as '2026-01-31' as 'value'")
+        return date.fromisoformat(text)
+
+
+class TimeCodec(Codec):
+    """A time of day, naive, with a fixed offset, or with a zone's name."""
+
+    name = "time"
+
+    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+        fields: dict[str, Any] = {
+            "value": value.replace(tzinfo=None, fold=0).isoformat("microseconds")
+        }
+        if value.fold:
+            fields["fold"] = 1
+        if value.tzinfo is not None:
+            zone, offset = zone_name(value.tzinfo), value.utcoffset()
+            if zone is not None:
+                fields["zone"] = zone
+            elif offset is not None:
+                fields["offset"] = _seconds(offset)
+            else:
+                refuse(
+                    path,
+                    "the time's zone has neither a name nor a fixed offset. Use a "
+                    "zoneinfo.ZoneInfo or a datetime.timezone.",
+                )
+        return self.envelope(**fields)
+
+    def decode(self, fields: Fields, decoder: Any) -> time:
+        text = fields.text("value")
+        if len(text) != len("HH:MM:SS.ffffff"):
+            fields.fail("needs a time such as '12:30:00.000000' as 'value'")
+        moment = time.fromisoformat(text).replace(fold=int(fields.has("fold")))
+        if fields.has("zone"):
+            zone = find_zone(fields.text("zone"))
+            if zone is None:
+                fields.fail(
+                    f"names the zone {fields.text('zone')!r}, which this machine "
+                    "does not know. Install the package 'tzdata'"
+                )
+            return moment.replace(tzinfo=zone)
+        if fields.has("offset"):
+            return moment.replace(tzinfo=_fixed(fields.tree("offset")))
+        return moment
+
+
+class TimedeltaCodec(Codec):
+    """A duration, as days, seconds and microseconds."""
+
+    name = "timedelta"
+
+    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+        return self.envelope(
+            days=value.days, seconds=value.seconds, microseconds=value.microseconds
+        )
+
+    def decode(self, fields: Fields, decoder: Any) -> timedelta:
+        return timedelta(
+            days=fields.integer("days", -999_999_999, 999_999_999),
+            seconds=fields.integer("seconds", 0, _DAY - 1),
+            microseconds=fields.integer("microseconds", 0, 999_999),
+        )
+
+
+def _seconds(offset: timedelta) -> int | float:
+    seconds = offset.total_seconds()
+    return int(seconds) if seconds == int(seconds) else seconds
+
+
+def _fixed(offset: Any) -> timezone:
+    if not isinstance(offset, int | float) or isinstance(offset, bool):
+        raise TypeError("'offset' is a number of seconds")
+    if not -_DAY < offset < _DAY:
+        raise ValueError("'offset' is less than a day")
+    return UTC if offset == 0 else timezone(timedelta(seconds=offset))
+
+
+_DATETIME, _DATE, _TIME = DatetimeCodec(), DateCodec(), TimeCodec()
+_TIMEDELTA = TimedeltaCodec()
+
+CODECS: Final = (_DATETIME, _DATE, _TIME, _TIMEDELTA)
+TYPES: Final[Mapping[type, Codec]] = {
+    datetime: _DATETIME,
+    date: _DATE,
+    time: _TIME,
+    timedelta: _TIMEDELTA,
+}
+NAMES: Final[Mapping[str, Codec]] = {}

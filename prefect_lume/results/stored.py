@@ -1,0 +1,152 @@
+"""Documents as they are stored, and back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from prefect_lume.errors import DecodingError, InvalidInputError, clip, name_list
+from prefect_lume.results.codecs import (
+    DEFAULT_THRESHOLD,
+    Encoded,
+    LoadBlob,
+    decode,
+    unescape_key,
+)
+from prefect_lume.results.codecs.encoder import Encoder
+from prefect_lume.results.codecs.spill import fit
+from prefect_lume.results.codecs.times import parse_utc
+from prefect_lume.results.result import LOADING, RESERVED, DocumentBase, Result
+
+#: The version of the stored form.
+FORMAT: Final = 1
+
+_HASH_LENGTH: Final = 64
+
+
+class UnknownResultTypeWarning(UserWarning):
+    """A stored result is of a type that is not registered here."""
+
+
+def to_document(result: Result, threshold: int = DEFAULT_THRESHOLD) -> Encoded:
+    """Return a result as it is stored: a JSON document and the blobs it needs.
+
+    Args:
+        result: The result.
+        threshold: Payloads of more bytes leave the document as blobs.
+
+    Returns:
+        The document, whose ``_id`` is the result's ``unique_hash``, and the blobs,
+        which have to be written before it.
+
+    Raises:
+        EncodingError: Something in the result cannot be stored; nothing was written.
+        InvalidInputError: ``unique_on`` names something that the result lacks.
+    """
+    if threshold < 0:
+        raise InvalidInputError(
+            f"The threshold is a number of bytes, 0 or more, not {threshold}."
+        )
+    encoder = Encoder(threshold)
+    trees = result.field_trees(encoder)
+    key = result.remember_hash(trees)
+    document = {
+        "_id": key,
+        "format": FORMAT,
+        "result_type": result.type_name,
+        **fit(trees, encoder.blobs),
+    }
+    return Encoded(document, encoder.blobs)
+
+
+def from_document(
+    tree: Mapping[str, Any],
+    docs: Mapping[str, type[DocumentBase]],
+    load_blob: LoadBlob | None = None,
+    *,
+    lazy: bool = False,
+) -> DocumentBase:
+    """Return the result that a stored document holds.
+
+    Args:
+        tree: The stored document.
+        docs: Result type → document class, from
+            :func:`prefect_lume.results.resolve_model_docs`. A type that is not in it
+            is loaded as ``Generic`` with a warning; all its fields are kept.
+        load_blob: Returns the bytes of a blob by its SHA-256.
+        lazy: Large values in ``inputs``, ``outputs``, ``config`` and unknown fields
+            come back as :class:`~prefect_lume.results.codecs.Lazy`.
+
+    Returns:
+        The result. Its ``unique_hash`` is the stored one; ``verify()`` checks it.
+
+    Raises:
+        DecodingError: The document is malformed, of a newer format, or does not fit
+            its class.
+        IntegrityError: A payload is not what its hash says.
+    """
+    if not isinstance(tree, Mapping):
+        raise DecodingError("", "a stored document is a dict.")
+    key, name = _head(tree)
+    cls = docs.get(name)
+    if cls is None:
+        warnings.warn(
+            f"Results of type {clip(repr(name), 80)} are not known here and are loaded "
+            f"as Generic. Known: {name_list(docs)}. Register the class with "
+            "register_document, or name it in model_docs.",
+            UnknownResultTypeWarning,
+            stacklevel=2,
+        )
+        cls = docs.get(Result.result_type, Result)
+    values = {}
+    for stored, item in tree.items():
+        if stored in RESERVED:
+            continue
+        field = unescape_key(stored)
+        late = lazy and (field in _LATE or field not in cls.model_fields)
+        values[field] = decode(item, load_blob=load_blob, path=field, lazy=late)
+    if isinstance(values.get("date_modified"), str):
+        values["date_modified"] = _moment(values["date_modified"])
+    try:
+        result = cls.model_validate(values, context=LOADING)
+    except ValidationError as exc:
+        first = exc.errors(include_input=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        raise DecodingError(
+            place,
+            f"the stored {name} result {key} does not fit the class "
+            f"{cls.__name__!r}: {clip(first['msg'])}",
+        ) from exc
+    if isinstance(result, Result):
+        result.remember_stored(key, name)
+    return result
+
+
+_LATE: Final = frozenset({"inputs", "outputs", "config"})
+
+
+def _head(tree: Mapping[str, Any]) -> tuple[str, str]:
+    version, key, name = tree.get("format"), tree.get("_id"), tree.get("result_type")
+    if type(version) is not int or version < 1:
+        raise DecodingError("format", "the stored document has no format number.")
+    if version > FORMAT:
+        raise DecodingError(
+            "format",
+            f"the stored document has format {version}; this version of prefect-lume "
+            f"reads up to {FORMAT}. Install a newer one.",
+        )
+    if not isinstance(key, str) or len(key) != _HASH_LENGTH:
+        raise DecodingError("_id", "the stored document has no unique hash.")
+    if not isinstance(name, str) or not name:
+        raise DecodingError("result_type", "the stored document has no result type.")
+    return key, name
+
+
+def _moment(text: str) -> Any:
+    try:
+        return parse_utc(text)
+    except ValueError as exc:
+        raise DecodingError("date_modified", f"{clip(exc, 80)}.") from exc
