@@ -17,7 +17,7 @@ from prefect_lume.composition.lines import LineMap, Path, problem_at
 from prefect_lume.errors import Problem, clip
 
 #: A file larger than this is not read.
-MOST_BYTES: Final = 4 << 20
+MOST_BYTES: Final = 1 << 20
 #: No more values than this, aliases followed, and no deeper nesting.
 MOST_VALUES: Final = 200_000
 MOST_DEPTH: Final = 100
@@ -61,6 +61,14 @@ class _Loader(yaml.SafeLoader):
 class Dumper(yaml.SafeDumper):
     """The safe dumper; it quotes what either version of YAML would not read as text."""
 
+
+def _text(dumper: Dumper, text: str) -> yaml.ScalarNode:
+    # PyYAML writes Unicode's own line breaks as they are and reads them as spaces.
+    plain = text.replace("\n", "").isprintable()
+    return dumper.represent_scalar(_TAG + "str", text, style=None if plain else '"')
+
+
+Dumper.add_representer(str, _text)
 
 # Not those of YAML 1.1, which the safe loader has.
 _Loader.yaml_implicit_resolvers = {}

@@ -97,9 +97,8 @@ def _leaves(value: object, path: Path = ()) -> Iterator[tuple[Path, object]]:
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                yield path, key
-            else:
-                yield from _leaves(item, (*path, key))
+                raise _wrong(f"The key {key!r} is not text{_inside_of(path)}.")
+            yield from _leaves(item, (*path, key))
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _leaves(item, (*path, index))

@@ -122,7 +122,7 @@ def misfit(value: Any, parameter: ParameterSpec) -> str:
         "'x' is not of type 'integer'"
     """
     # No stubs are installed for jsonschema, which also takes a while to import.
-    import jsonschema  # type: ignore[import-untyped]
+    import jsonschema
 
     if parameter.default is not MISSING and value == parameter.default:
         return ""

@@ -135,9 +135,10 @@ def _read(path: Path) -> bytes:
             if folder.is_dir()
             else []
         )
-        lack = "holds no YAML file" if folder.is_dir() else "does not exist"
-        hint = "" if known else f"The folder {str(folder)!r} {lack}."
-        raise NotFoundError("flow-of-flows file", str(path), known, hint) from exc
+        lack = "" if known else "holds no YAML file"
+        lack = lack if folder.is_dir() else "does not exist"
+        hint = f"The folder is {str(folder)!r}" + (f" and {lack}." if lack else ".")
+        raise NotFoundError("flow-of-flows file", path.name, known, hint) from exc
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or str(exc)
         raise InvalidInputError(

@@ -170,7 +170,7 @@ class FlowOfFlowsSpec(_Part):
     """A parent flow and its subflows, before anything is known of the flows.
 
     Two specifications are equal when they compose the same flow: positions count as
-    they come out, whether they were written down or not.
+    they come out, whether they were written down or implied by the order of the list.
 
     Raises:
         CompositionError: Naming every problem at once.
@@ -282,7 +282,12 @@ class FlowOfFlowsSpec(_Part):
         return mapping
 
     def _digest(self) -> str:
-        return sha256_tree(self.with_positions().to_mapping())
+        mapping = self.with_positions().to_mapping()
+        # With every position written down, the order of the list says nothing more.
+        mapping["composing_flows"].sort(
+            key=lambda flow: (flow["position"], flow["name"])
+        )
+        return sha256_tree(mapping)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, FlowOfFlowsSpec):

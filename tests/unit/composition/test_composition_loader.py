@@ -99,7 +99,7 @@ composing_flows:
         ("# nothing\n", None, "It is empty"),
         ("- a\n- b\n", 1, "a mapping with a name, not a list"),
         ("name: a\x07\n", None, "not valid YAML"),
-        ("name: !!python/object:os.system x\n", 1, "tag 'tag:yaml.org,2002:python"),
+        ("name: !!python/object:os.system x\n", 1, "The tag '!!python/object"),
         ("name: !mine x\n", 1, "The tag '!mine' is not allowed"),
         ("name: *nobody\n", 1, "undefined alias"),
         ("{name: a}: b\n", 1, "A key must be text"),
@@ -152,7 +152,8 @@ def test_a_missing_file_names_its_nearest_sibling(tmp_path):
     (tmp_path / "other.txt").write_text("")
     with pytest.raises(NotFoundError) as caught:
         load_yaml(tmp_path / "chian.yaml")
-    assert str(tmp_path / "chian.yaml") in str(caught.value)
+    assert "'chian.yaml'" in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
     assert caught.value.known == ["chain.yaml"]
     assert "Did you mean 'chain.yaml'?" in str(caught.value)
 

@@ -142,7 +142,7 @@ def test_parts_made_in_python_raise_the_same_error(build):
         (math.nan, "nan has no JSON form"),
         ([1, {"a": math.inf}], r"at \[1\].a"),
         ({"a": object()}, "a object has no JSON form"),
-        ({1: "a"}, "has no JSON form"),
+        ({1: "a"}, "The key 1 is not text"),
         ((1, 2), "has no JSON form"),
     ],
 )
