@@ -6,7 +6,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from prefect.logging.configuration import setup_logging
 from prefect.logging.handlers import PrefectConsoleHandler
+from prefect.settings import (
+    PREFECT_SERVER_ANALYTICS_ENABLED,
+    PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+    temporary_settings,
+)
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -58,18 +64,22 @@ class Steps:
 
 @contextmanager
 def quiet_prefect(level: int = logging.WARNING) -> Iterator[None]:
-    """Keep Prefect's console to warnings; its server still gets every log line."""
-    handlers = {
-        handler
-        for name in ("prefect", "prefect.flow_runs", "prefect.task_runs")
-        for handler in logging.getLogger(name).handlers
-        if isinstance(handler, PrefectConsoleHandler)
+    """Keep Prefect's console to warnings; its server still gets every log line.
+
+    Prefect's temporary server, where one is needed, is given two minutes to start (on a
+    small or busy machine the 20 seconds that Prefect gives are too few) and sends no
+    usage statistics. The console stays quiet until the process ends, since the
+    temporary server says goodbye only then.
+    """
+    setup_logging()
+    for name in ("", "prefect", "prefect.flow_runs", "prefect.task_runs"):
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler, PrefectConsoleHandler):
+                # Prefect sets the handlers' levels again whenever a flow starts.
+                handler.addFilter(lambda record: record.levelno >= level)
+    patient = {
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: 120,
+        PREFECT_SERVER_ANALYTICS_ENABLED: False,
     }
-    before = {handler: handler.level for handler in handlers}
-    for handler in handlers:
-        handler.setLevel(level)
-    try:
+    with temporary_settings(patient):
         yield
-    finally:
-        for handler, old in before.items():
-            handler.setLevel(old)

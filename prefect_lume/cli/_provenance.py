@@ -63,39 +63,46 @@ def _scalars(outputs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def provenance_table(
-    rows: Sequence[dict[str, Any]], shown: Sequence[str], new: Iterable[str] = ()
-) -> Table:
-    """Return rows as a table.
+def provenance_table(rows: Sequence[dict[str, Any]], new: Iterable[str] = ()) -> Table:
+    """Return rows as a table: what was stored when, by which run of which release.
 
     Args:
         rows: What :func:`provenance_rows` returned.
-        shown: The outputs to show, where a result has them.
         new: Flow run ids whose results are marked as new.
     """
     fresh = set(new)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("stored (UTC)", "flow run", "result", "model version", "sha256"):
+    for name in ("stored (UTC)", "flow run", "result", "model · version", "sha256"):
         table.add_column(name, no_wrap=True)
-    table.add_column("outputs")
     for row in rows:
-        outputs = "  ".join(
-            f"{name} {_number(row['outputs'][name])}"
-            for name in shown
-            if name in row["outputs"]
-        )
-        mark = "bold" if row["flow_run_id"] in fresh else "dim"
-        run = row["flow_run"] or (row["flow_run_id"] or "")[:8]
+        run_id = row["flow_run_id"] or ""
         model = f"{row['model_id']} · {row['version']}" if row["version"] else "unknown"
         table.add_row(
             row["stored"][:19].replace("T", " "),
-            f"{run} {(row['flow_run_id'] or '')[:8]}",
+            f"{row['flow_run']} {run_id[:8]}".strip(),
             row["result"],
             model,
             (row["sha256"] or "")[:12],
-            outputs,
-            style=mark,
+            style="bold" if run_id in fresh else "dim",
         )
+    return table
+
+
+def outputs_table(rows: Sequence[dict[str, Any]], shown: Sequence[str]) -> Table:
+    """Return the outputs of a run's results side by side, a column per result.
+
+    Args:
+        rows: What :func:`provenance_rows` returned.
+        shown: The outputs to show, where a result has them.
+    """
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("output", no_wrap=True)
+    for row in rows:
+        table.add_column(row["flow_run"] or row["unique_hash"][:8], justify="right")
+    for name in shown:
+        values = [row["outputs"].get(name, "") for row in rows]
+        if any(value != "" for value in values):
+            table.add_row(name, *map(_number, values))
     return table
 
 

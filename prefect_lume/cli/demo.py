@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.sorting import FlowRunSort
 from rich.console import Console
 from rich.table import Table
 
@@ -20,6 +22,7 @@ from prefect_lume.cli._options import json_option, services_option
 from prefect_lume.cli._progress import Steps, quiet_prefect
 from prefect_lume.cli._provenance import (
     file_references,
+    outputs_table,
     provenance_rows,
     provenance_table,
 )
@@ -41,7 +44,18 @@ _MODEL = {
     "description": "Electron bunch through a solenoid and a triplet",
 }
 #: Outputs that the table shows.
-_SHOWN = ("final_norm_emit_x", "plane", "norm_emit", "beta", "alpha")
+_SHOWN = (
+    "plane",
+    "final_norm_emit_x",
+    "final_norm_emit_y",
+    "norm_emit",
+    "beta",
+    "alpha",
+    "sigma",
+    "sigma_max",
+    "s_max",
+    "transmission",
+)
 #: Results of earlier runs that the table shows beside the new ones.
 _EARLIER = 6
 
@@ -105,7 +119,7 @@ def run_demo(context: Context, parameters: Mapping[str, Any], steps: Steps) -> O
     with steps.step("Registering the flow-of-flows and composing it"):
         FlowOfFlows.from_yaml(folder / "injector.yaml", services=services).register()
         chain = FlowOfFlows.from_registry(_PROJECT, _PROJECT, services=services)
-        parent = chain.compose(observer=_Watcher(steps))
+        parent = chain.compose()
     flow_runs: Mapping[str, str] = parent(**parameters)
     with steps.step("Reading the results back"):
         results = list(
@@ -139,12 +153,11 @@ class _Watcher:
 
 def _run_names(results: list[Any]) -> dict[str, str]:
     """Return the names of the results' flow runs, as far as this server knows them."""
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-
     ids = sorted({result.flow_run_id for result in results if result.flow_run_id})
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(
             flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids[-100:])),
+            sort=FlowRunSort.START_TIME_DESC,
             limit=100,
         )
     return {str(run.id): run.name for run in runs}
@@ -165,8 +178,6 @@ def _places(context: Context, outcome: Outcome) -> Table:
         table.add_row(status.service, f"{status.where} ({status.detail})")
     table.add_row("package", outcome.deployment.source)
     table.add_row("sha256", outcome.deployment.sha256)
-    for plot in outcome.plots:
-        table.add_row("plot", plot)
     return table
 
 
@@ -185,10 +196,17 @@ def _print(context: Context, outcome: Outcome) -> None:
     console.print(_places(context, outcome))
     rows, hidden = _shown_rows(outcome)
     console.print("\n[bold]Stored results[/] (this run's in bold)")
-    new = outcome.flow_runs.values()
-    console.print(provenance_table(rows, _SHOWN, new))
+    new = set(outcome.flow_runs.values())
+    console.print(provenance_table(rows, new))
     if hidden:
         console.print(f"[dim]… and {hidden} of earlier runs[/]")
+    console.print("\n[bold]What came out[/] (SI units)")
+    fresh = [row for row in outcome.rows if row["flow_run_id"] in new]
+    console.print(outputs_table(fresh, _SHOWN))
+    console.print("\n[bold]Plots[/]")
+    for plot in outcome.plots:
+        # Whole, however long: it is there to be copied.
+        console.print(plot, soft_wrap=True, highlight=False)
     console.print(f"\nDone in {outcome.seconds:.1f} s.")
 
 
