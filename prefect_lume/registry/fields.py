@@ -74,6 +74,13 @@ def optional_text(field: str, value: object, limit: int = NAME_LENGTH) -> str | 
     return None if value is None else text(field, value, limit)
 
 
+def lock(value: object) -> str | None:
+    """Return ``None``, or a lock's text, checked."""
+    if value is None:
+        return None
+    return text("lock", value, LONG_BYTES, in_bytes=True)
+
+
 def _storable(field: str, value: str) -> None:
     if "\0" in value:
         raise InvalidInputError(f"{field} must not hold a null character (U+0000).")
@@ -115,6 +122,11 @@ def integer(field: str, value: object) -> int:
             f"{field} must be between 1 and {LARGEST_INTEGER:,}, not {value}."
         )
     return value
+
+
+def optional_integer(field: str, value: object) -> int | None:
+    """Return ``None``, or ``value`` checked as :func:`integer` does."""
+    return None if value is None else integer(field, value)
 
 
 def boolean(field: str, value: object) -> bool:

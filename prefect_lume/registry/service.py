@@ -42,11 +42,8 @@ class ModelDBService:
         >>> registry = ModelDBService(get_engine("sqlite://"))
         >>> registry.apply_schema()
         >>> model_id = registry.store_model(
-        ...     author="Jackie Garrahan",
-        ...     laboratory="slac",
-        ...     facility="lcls",
-        ...     beampath="cu_hxr",
-        ...     description="test_model",
+        ...     author="Jackie Garrahan", laboratory="slac", facility="lcls",
+        ...     beampath="cu_hxr", description="test_model",
         ... )
         >>> registry.get_model(model_id=model_id).beampath
         'cu_hxr'
@@ -64,17 +61,12 @@ class ModelDBService:
 
     def apply_schema(self) -> None:
         """Create the tables, or bring them to the revision of this code."""
-        if self._migrate is not None:
-            self._migrate(self._engine)
-            return
         with translated(self._engine):
-            metadata.create_all(self._engine)
+            (self._migrate or metadata.create_all)(self._engine)
 
     def close(self) -> None:
         """Close the pooled connections. The service may be used again."""
         self._engine.dispose()
-
-    # Models
 
     def store_model(
         self,
@@ -98,13 +90,14 @@ class ModelDBService:
             Its ``model_id``.
         """
         values = {
-            "author": fields.text("author", author),
-            "laboratory": fields.text("laboratory", laboratory),
-            "facility": fields.text("facility", facility),
-            "beampath": fields.text("beampath", beampath),
-            "description": fields.text("description", description),
+            "author": author,
+            "laboratory": laboratory,
+            "facility": facility,
+            "beampath": beampath,
+            "description": description,
         }
-        return write(self._engine, lambda s: changes.store_model(s, values))
+        checked = {name: fields.text(name, value) for name, value in values.items()}
+        return write(self._engine, lambda s: changes.store_model(s, checked))
 
     def get_model(self, **criteria: Any) -> ModelRecord:
         """Return the one model that fits.
@@ -138,8 +131,6 @@ class ModelDBService:
         """
         number = fields.integer("model_id", model_id)
         write(self._engine, lambda s: changes.delete_model(s, number, force))
-
-    # Deployments
 
     def store_deployment(
         self,
@@ -191,9 +182,7 @@ class ModelDBService:
             image=fields.optional_text("image", image, fields.PATH_LENGTH),
             is_live=fields.boolean("is_live", is_live),
             entrypoints=fields.entrypoints(entrypoints),
-            lock=None
-            if lock is None
-            else fields.text("lock", lock, fields.LONG_BYTES, in_bytes=True),
+            lock=fields.lock(lock),
         )
         return write(self._engine, lambda s: changes.store_deployment(s, new))
 
@@ -262,8 +251,6 @@ class ModelDBService:
         number = fields.integer("deployment_id", deployment_id)
         write(self._engine, lambda s: changes.delete_deployment(s, number, force))
 
-    # Projects
-
     def store_project(self, project_name: str, description: str = "") -> str:
         """Store a project. A known one gets the description, unless that is empty.
 
@@ -293,8 +280,6 @@ class ModelDBService:
         """Return all projects, by name."""
         return read(self._engine, repository.find_projects)
 
-    # Flows
-
     def store_flow(
         self,
         *,
@@ -323,15 +308,9 @@ class ModelDBService:
         identifier = fields.text("flow_id", flow_id, fields.FLOW_ID_LENGTH)
         name = fields.text("flow_name", flow_name)
         project = fields.text("project_name", project_name)
-        target = (
-            None
-            if deployment_id is None
-            else fields.integer("deployment_id", deployment_id)
-        )
-        return write(
-            self._engine,
-            lambda s: changes.store_flow(s, identifier, name, project, target),
-        )
+        target = fields.optional_integer("deployment_id", deployment_id)
+        values = identifier, name, project, target
+        return write(self._engine, lambda s: changes.store_flow(s, *values))
 
     def get_flow(self, **criteria: Any) -> FlowRecord:
         """Return the one flow that fits, with its project and deployment.
@@ -360,8 +339,6 @@ class ModelDBService:
         """
         identifier = fields.text("flow_id", flow_id, fields.FLOW_ID_LENGTH)
         write(self._engine, lambda s: changes.delete_flow(s, identifier))
-
-    # Flow-of-flows
 
     def store_flow_of_flows(
         self,
@@ -400,11 +377,9 @@ class ModelDBService:
         project = fields.text("project_name", project_name)
         entries = compositions.checked(subflows)
         extras = fields.json_object("composition", composition or {})
+        values = identifier, name, project, entries, extras
         return write(
-            self._engine,
-            lambda s: compositions.store_flow_of_flows(
-                s, identifier, name, project, entries, extras
-            ),
+            self._engine, lambda s: compositions.store_flow_of_flows(s, *values)
         )
 
     def get_flow_of_flows(
@@ -414,21 +389,12 @@ class ModelDBService:
         flow_name: str | None = None,
         project_name: str | None = None,
     ) -> FlowOfFlowsRecord:
-        """Return the one flow-of-flows that fits, with its subflows in order.
-
-        Args:
-            parent_flow_id: Prefect's id of the parent.
-            flow_name: The parent's name.
-            project_name: The parent's project.
+        """Return the flow-of-flows with this parent, with its subflows in order.
 
         Raises:
             NotFoundError: There is none.
             AmbiguousError: There are several.
             InvalidInputError: All three were left out.
         """
-        return read(
-            self._engine,
-            lambda s: repository.find_flow_of_flows(
-                s, parent_flow_id, flow_name, project_name
-            ),
-        )
+        asked = parent_flow_id, flow_name, project_name
+        return read(self._engine, lambda s: repository.find_flow_of_flows(s, *asked))
