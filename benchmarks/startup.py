@@ -1,8 +1,8 @@
 """How long importing the package and asking for help take.
 
-Run: ``python benchmarks/startup.py``. Prints the median over 15 runs of: the bare
-interpreter, ``import prefect_lume``, and ``prefect-lume --help``; the import's figure is
-what it adds to the interpreter. Exit status 1 when a target is missed.
+Run: ``python benchmarks/startup.py``. Prints the median over 15 runs of: the
+bare interpreter, ``import prefect_lume``, and ``prefect-lume --help``; the import's
+figure is what it adds to the interpreter. Exit status 1 when a target is missed.
 """
 
 import statistics

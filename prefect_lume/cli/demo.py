@@ -128,8 +128,11 @@ def run_demo(context: Context, parameters: Mapping[str, Any], steps: Steps) -> O
         ids = set(flow_runs.values())
         new = [result for result in results if result.flow_run_id in ids]
         rows = provenance_rows(context, results, _run_names(results))
-        references = [file for result in new for file in file_references(result.outputs)]
-        plots = [_address(context, file) for file in references]
+        plots = [
+            _address(context, file)
+            for result in new
+            for file in file_references(result.outputs)
+        ]
     return Outcome(
         chain, deployment, flow_runs, rows, plots, time.perf_counter() - start
     )

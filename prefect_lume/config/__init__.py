@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from prefect_lume.config.context import Context, ServiceStatus
 from prefect_lume.config.current import (
     configure,
     current_context,
@@ -21,6 +20,7 @@ from prefect_lume.config.current import (
     running_services,
 )
 from prefect_lume.config.scheduling import SchedulingService
+from prefect_lume.config.wiring import Context, ServiceStatus
 
 if TYPE_CHECKING:
     context: Context

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final
 
-from prefect_lume.config.context import Context
+from prefect_lume.config.wiring import Context
 from prefect_lume.credentials import LumeServices
 from prefect_lume.errors import ConfigurationError, NotFoundError
 from prefect_lume.settings import LumeSettings

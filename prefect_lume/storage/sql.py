@@ -114,6 +114,9 @@ def _create(url: URL, connect_args: dict[str, Any], options: dict[str, Any]) -> 
         settings.setdefault("max_overflow", 20)
         if backend in {"mysql", "mariadb"}:
             connect_args.setdefault("charset", "utf8mb4")
+            if url.get_driver_name() == "pymysql" and url.password:
+                # PyMySQL would send text as Latin-1; the servers expect UTF-8.
+                connect_args.setdefault("password", str(url.password).encode())
             connect_args.setdefault("connect_timeout", 10)
             settings.setdefault("isolation_level", "READ COMMITTED")
         elif backend == "postgresql":

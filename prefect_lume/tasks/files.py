@@ -14,7 +14,7 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 
 from prefect_lume._fingerprint import sha256_bytes
 from prefect_lume.config import open_context
-from prefect_lume.config.context import load_filesystem
+from prefect_lume.config.wiring import load_filesystem
 from prefect_lume.credentials import LumeServices
 from prefect_lume.errors import (
     IntegrityError,

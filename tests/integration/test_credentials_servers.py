@@ -2,6 +2,7 @@
 
 import os
 import ssl
+import uuid
 
 import pytest
 from pydantic import SecretStr
@@ -104,6 +105,33 @@ def test_forked_child_has_a_connection_of_its_own(url):
     assert os.read(reading, 10) == b"1"
     with engine.connect() as connection:
         assert connection.execute(query).scalar_one() == 1
+
+
+@pytest.mark.parametrize("mode", ["preferred", "disabled", "required"])
+@pytest.mark.parametrize("plugin", ["caching_sha2_password", "mysql_native_password"])
+def test_mysql_passwords_of_any_character(request, mode, plugin):
+    """A password beyond Latin-1 logs in, with and without TLS, on both servers."""
+    server = "mysql" if plugin == "caching_sha2_password" else "mariadb"
+    if server == "mariadb" and mode == "required":
+        mode = "preferred"  # This MariaDB has no certificate.
+    url = request.getfixturevalue(f"{server}_url")
+    word = "p€ßw✓rd'\"\\;😀"
+    name = f"lume_{uuid.uuid4().hex[:10]}"
+    admin = block_of(url).get_engine()
+    quoted = word.replace("\\", "\\\\").replace("'", "\\'").replace("%", "%%")
+    with admin.begin() as connection:
+        connection.exec_driver_sql(
+            f"CREATE USER {name} IDENTIFIED WITH {plugin} BY '{quoted}'"
+            if server == "mysql"
+            else f"CREATE USER {name} IDENTIFIED BY '{quoted}'"
+        )
+        connection.exec_driver_sql(f"GRANT ALL ON {make_url(url).database}.* TO {name}")
+    try:
+        block = block_of(url, username=name, password=SecretStr(word), tls_mode=mode)
+        assert "connected" in block.test_connection()
+    finally:
+        with admin.begin() as connection:
+            connection.exec_driver_sql(f"DROP USER {name}")
 
 
 @pytest.mark.service("mysql")

@@ -10,6 +10,7 @@ from prefect_lume import config
 from prefect_lume.config import Context, configure, current_context, open_context
 from prefect_lume.credentials import LumeServices, MongoDBCredentials, MySQLCredentials
 from prefect_lume.errors import ConfigurationError, NotFoundError, SchemaError
+from prefect_lume.results import Result
 from prefect_lume.settings import LumeSettings
 
 
@@ -27,7 +28,10 @@ def test_empty_block_is_the_embedded_default(tmp_path):
     """Without any setting one SQLite file serves registry and results."""
     context = open_context()
     context.model_db_service().store_project("test", "described")
-    assert list(context.results_db_service().find("test")) == []
+    reference = context.results_db_service().store(
+        Result(project_name="test", inputs={"x": 1}, outputs={"y": 2})
+    )
+    assert context.results_db_service().load(reference).outputs == {"y": 2}
     assert context.file_storage() == LocalFileSystem(
         basepath=str(tmp_path / "lume" / "files")
     )
@@ -95,7 +99,7 @@ def test_two_results_databases_are_refused():
 
 
 def test_server_without_tables_names_the_command(tmp_path):
-    """A named database is never changed by itself: the error says how to make tables."""
+    """A named database is never changed by itself: the error names the command."""
     credentials = MySQLCredentials(driver="sqlite", database=str(tmp_path / "new.db"))
     with pytest.raises(SchemaError, match="db upgrade"):
         Context(LumeServices(registry=credentials)).model_db_service()

@@ -112,9 +112,8 @@ def test_read_only_file_is_permission_denied(tmp_path):
     with (
         pytest.raises(PermissionDeniedError),
         sql.translated(engine),
-        engine.connect() as connection,
+        sql.read_only(engine).connect() as connection,
     ):
-        sql.read_only(engine)
         connection.execute(text("INSERT INTO t VALUES (1)"))
 
 
