@@ -1,0 +1,136 @@
+"""The command line: help, errors, checks, compositions."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from prefect_lume import __version__
+from prefect_lume.cli._main import cli
+from prefect_lume.cli.compose import parse_parameters
+from prefect_lume.config import configure
+from prefect_lume.errors import InvalidInputError
+
+YAML = """\
+name: chain
+project_name: test
+composing_flows:
+  - name: first
+  - name: second
+    mapped_parameters:
+      x: {parent_flow_name: first, map_type: raw}
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch):
+    """Each test has an embedded folder of its own."""
+    monkeypatch.setenv("PREFECT_LUME_HOME", str(tmp_path / "lume"))
+    configure()
+
+
+def run(*arguments):
+    """Run a command line as a person would."""
+    return CliRunner().invoke(cli, [str(item) for item in arguments])
+
+
+def test_help_lists_the_commands():
+    """`--help` shows each command with its line."""
+    outcome = run("--help")
+    assert outcome.exit_code == 0
+    for name in ("check", "compose", "db", "demo"):
+        assert f"\n  {name} " in outcome.output
+
+
+def test_version_is_the_packages():
+    """`--version` shows the package's version."""
+    assert run("--version").output == f"prefect-lume, version {__version__}\n"
+
+
+def test_unknown_command_is_refused():
+    """A command that does not exist ends with status 2 and names it."""
+    outcome = run("demmo")
+    assert outcome.exit_code == 2
+    assert "demmo" in outcome.output
+
+
+def test_an_error_is_one_message_without_traceback(tmp_path):
+    """An error of ours is printed on the error stream, with status 1."""
+    outcome = run("compose", tmp_path / "absent.yaml")
+    assert outcome.exit_code == 1
+    assert "absent.yaml" in outcome.stderr
+    assert "Traceback" not in outcome.output
+    assert outcome.stdout == ""
+
+
+def test_debug_raises_the_error(tmp_path):
+    """With --debug the error is raised, so that its traceback is seen."""
+    outcome = run("--debug", "compose", tmp_path / "absent.yaml")
+    assert type(outcome.exception).__name__ == "NotFoundError"
+
+
+def test_unknown_flows_are_named_with_their_lines(tmp_path):
+    """Every unknown subflow is a problem with its line in the file."""
+    path = tmp_path / "chain.yaml"
+    path.write_text(YAML)
+    outcome = run("compose", path)
+    assert outcome.exit_code == 1
+    assert "line 4" in outcome.stderr
+    assert "line 5" in outcome.stderr
+    assert "'first'" in outcome.stderr
+    assert "'second'" in outcome.stderr
+
+
+def test_compose_needs_one_source(tmp_path):
+    """A file and --from-registry exclude each other; none is refused, too."""
+    assert run("compose").exit_code == 2
+    assert run("compose", "x.yaml", "--from-registry", "a/b").exit_code == 2
+
+
+def test_unregistered_composition_is_not_found():
+    """--from-registry of something unknown names it."""
+    outcome = run("compose", "--from-registry", "nowhere/nothing")
+    assert outcome.exit_code == 1
+    assert "nothing" in outcome.stderr
+
+
+def test_check_on_the_embedded_default():
+    """`check` lists three services that work; --json is for a script."""
+    outcome = run("check")
+    assert outcome.exit_code == 0
+    assert outcome.output.count(" ok ") == 3
+    rows = json.loads(run("check", "--json").output)
+    assert [row["service"] for row in rows] == ["registry", "results", "files"]
+    assert all(row["ok"] for row in rows)
+
+
+def test_db_upgrade_and_current():
+    """`db upgrade` makes the tables once; `db current` shows the revision."""
+    before = json.loads(run("db", "current", "--json").output)
+    assert before[0]["revision"] is None
+    first = run("db", "upgrade").output
+    assert f"None → {before[0]['head']}" in first
+    assert "already" in run("db", "upgrade").output
+    assert "up to date" in run("db", "current").output
+
+
+@pytest.mark.parametrize(
+    ("pairs", "expected"),
+    [
+        (["a__n=3"], {"a__n": 3}),
+        (["a__name=beam"], {"a__name": "beam"}),
+        (['a__list=[1, "x"]'], {"a__list": [1, "x"]}),
+        (["a__text=x=y"], {"a__text": "x=y"}),
+        ([], {}),
+    ],
+)
+def test_parameters_are_json_or_text(pairs, expected):
+    """A value is JSON where it is JSON, and text otherwise."""
+    assert parse_parameters(tuple(pairs)) == expected
+
+
+@pytest.mark.parametrize("pair", ["n", "=3", ""])
+def test_parameter_without_a_name_or_value_is_refused(pair):
+    """The error shows the form of a parameter."""
+    with pytest.raises(InvalidInputError, match="name=value"):
+        parse_parameters((pair,))
