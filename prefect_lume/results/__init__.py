@@ -6,18 +6,18 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from prefect_lume.results.model_docs import ModelDocs as ModelDocs
+    from prefect_lume.results.model_docs import register_document as register_document
+    from prefect_lume.results.model_docs import resolve_model_docs as resolve_model_docs
+    from prefect_lume.results.references import FileReference as FileReference
+    from prefect_lume.results.references import ResultReference as ResultReference
     from prefect_lume.results.result import DocumentBase as DocumentBase
     from prefect_lume.results.result import Generic as Generic
     from prefect_lume.results.result import Impact as Impact
     from prefect_lume.results.result import ImpactResult as ImpactResult
     from prefect_lume.results.result import Index as Index
     from prefect_lume.results.result import Result as Result
-    from prefect_lume.results.references import FileReference as FileReference
-    from prefect_lume.results.references import ResultReference as ResultReference
     from prefect_lume.results.service import ResultsService as ResultsService
-    from prefect_lume.results.types import ModelDocs as ModelDocs
-    from prefect_lume.results.types import register_document as register_document
-    from prefect_lume.results.types import resolve_model_docs as resolve_model_docs
 
 _EXPORTS: Final = {
     "DocumentBase": "result",
@@ -26,12 +26,12 @@ _EXPORTS: Final = {
     "Impact": "result",
     "ImpactResult": "result",
     "Index": "result",
-    "ModelDocs": "types",
+    "ModelDocs": "model_docs",
     "Result": "result",
     "ResultReference": "references",
     "ResultsService": "service",
-    "register_document": "types",
-    "resolve_model_docs": "types",
+    "register_document": "model_docs",
+    "resolve_model_docs": "model_docs",
 }
 
 __all__ = sorted(_EXPORTS)  # noqa: PLE0605 - a list of strings.

@@ -62,7 +62,7 @@ def load_dataframe(
         others = [name for name in dict.fromkeys(columns) if name not in PROVENANCE]
     else:
         others.sort(key=lambda name: (not name.startswith("inputs."), name))
-    frame = pandas.DataFrame(
+    frame: pd.DataFrame = pandas.DataFrame(
         {name: _series(pandas, rows, name) for name in (*PROVENANCE, *others)}
     )
     frame["date_modified"] = pandas.to_datetime(frame["date_modified"], utc=True)

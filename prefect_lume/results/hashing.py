@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefect_lume._fingerprint import sha256_tree
-from prefect_lume.results.codecs import canonical as canonical
-from prefect_lume.results.codecs import encode_for_hash
+from prefect_lume.results.codecs import canonical, encode_for_hash
 
 __all__ = ["canonical", "hash_trees", "unique_hash"]
 

@@ -22,8 +22,10 @@ from pydantic import (
 )
 
 from prefect_lume.errors import (
+    EncodingError,
     IntegrityError,
     InvalidInputError,
+    clip,
     name_list,
     suggestion,
 )
@@ -53,7 +55,8 @@ class Index:
     unique: bool = False
 
     def __post_init__(self) -> None:
-        if isinstance(self.fields, str) or not self.fields or not all(self.fields):
+        given: object = self.fields
+        if isinstance(given, str) or not self.fields or not all(self.fields):
             raise InvalidInputError(
                 "An index needs a tuple of field names, for example "
                 "Index(('flow_id',))."
@@ -255,14 +258,21 @@ class Result(DocumentBase):
         Raises:
             IntegrityError: It is not: the stored document was changed.
         """
-        found = self.compute_hash()
-        if self._hash is not None and found != self._hash:
-            raise IntegrityError(
-                f"The stored {self.type_name} result {self._hash} of project "
-                f"{self.project_name!r} is not what its hash says: its content "
-                f"hashes to {found}."
-            )
+        if self._hash is None:
+            return self
+        try:
+            found = f"its content hashes to {self.compute_hash()}"
+        except (EncodingError, InvalidInputError) as exc:
+            raise self._changed(str(exc)) from exc
+        if not found.endswith(self._hash):
+            raise self._changed(found)
         return self
+
+    def _changed(self, why: str) -> IntegrityError:
+        return IntegrityError(
+            f"The stored {self.type_name} result {self._hash} of project "
+            f"{self.project_name!r} is not what its hash says: {clip(why)}."
+        )
 
     def reference(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from pathlib import Path, PurePath
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -107,7 +108,9 @@ def from_document(
             continue
         field = unescape_key(stored)
         late = lazy and (field in _LATE or field not in cls.model_fields)
-        values[field] = decode(item, load_blob=load_blob, path=field, lazy=late)
+        value = decode(item, load_blob=load_blob, path=field, lazy=late)
+        declared = field in cls.model_fields and field not in _LATE
+        values[field] = _concrete(value) if declared else value
     if isinstance(values.get("date_modified"), str):
         values["date_modified"] = _moment(values["date_modified"])
     try:
@@ -143,6 +146,17 @@ def _head(tree: Mapping[str, Any]) -> tuple[str, str]:
     if not isinstance(name, str) or not name:
         raise DecodingError("result_type", "the stored document has no result type.")
     return key, name
+
+
+def _concrete(value: Any) -> Any:
+    """Return a value with paths of this machine, which pydantic asks for."""
+    if isinstance(value, PurePath):
+        return Path(value)
+    if type(value) in {list, tuple, set, frozenset}:
+        return type(value)(_concrete(item) for item in value)
+    if type(value) is dict:
+        return {key: _concrete(item) for key, item in value.items()}
+    return value
 
 
 def _moment(text: str) -> Any:

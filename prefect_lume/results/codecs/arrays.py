@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prefect_lume._fingerprint import sha256_bytes
 from prefect_lume._optional import require
 from prefect_lume.errors import clip
-from prefect_lume.results.codecs.base import Codec, Fields, Path, refuse
+from prefect_lume.results.codecs.base import Codec, Fields, Path, refusal
 from prefect_lume.results.codecs.dtypes import (
     Layout,
     canonical_dtype,
@@ -17,6 +17,10 @@ from prefect_lume.results.codecs.dtypes import (
     describe,
     parse,
 )
+
+if TYPE_CHECKING:
+    from prefect_lume.results.codecs.decoder import Decoder
+    from prefect_lume.results.codecs.encoder import Encoder
 
 _PLAIN_TYPES: Final = {"ndarray", "memmap", "recarray", "matrix"}
 _LARGEST_CHARACTER: Final = 0x10FFFF
@@ -27,7 +31,7 @@ class ArrayCodec(Codec):
 
     name = "array"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         _check_type(value, path)
         if value.dtype.kind in "OT":
             return _OBJECTS.encode(value, encoder, path, depth)
@@ -39,7 +43,7 @@ class ArrayCodec(Codec):
             **encoder.payload(data, content),
         )
 
-    def decode(self, fields: Fields, decoder: Any) -> Any:
+    def decode(self, fields: Fields, decoder: Decoder) -> Any:
         layout = parse(fields.tree("dtype"))
         shape = check_shape(fields.items("shape"))
         return read_array(fields, decoder, layout, shape)
@@ -56,10 +60,10 @@ class ObjectArrayCodec(Codec):
 
     name = "object-array"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         variable = value.dtype.kind == "T"
         if variable and hasattr(value.dtype, "na_object"):
-            refuse(path, "a string array with missing values cannot be stored.")
+            raise refusal(path, "a string array with missing values cannot be stored.")
         members = value.reshape(-1).tolist()
         return self.envelope(
             dtype="str" if variable else "object",
@@ -67,20 +71,20 @@ class ObjectArrayCodec(Codec):
             items=encoder.sequence(members, path, depth, owner=value),
         )
 
-    def decode(self, fields: Fields, decoder: Any) -> Any:
+    def decode(self, fields: Fields, decoder: Decoder) -> Any:
         numpy = require("numpy", "Loading this array")
         shape = check_shape(fields.items("shape"))
         items = fields.items("items")
         kind = fields.text("dtype")
         if math.prod(shape) != len(items) or kind not in {"object", "str"}:
-            fields.fail("has a shape or dtype that does not fit its items")
+            raise fields.error("has a shape or dtype that does not fit its items")
         found = numpy.empty(len(items), dtype=object)
         for position, item in enumerate(items):
             place = (*fields.path, position)
             found[position] = decoder.eager().decode(item, place, fields.depth + 1)
         if kind == "str":
             if not all(type(item) is str for item in found):
-                fields.fail("holds items that are no strings")
+                raise fields.error("holds items that are no strings")
             found = found.astype(numpy.dtypes.StringDType())
         return found.reshape(shape)
 
@@ -90,7 +94,7 @@ class ScalarCodec(Codec):
 
     name = "numpy-scalar"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         described = describe(value.dtype, path) if value.dtype.itemsize else "|S1"
         plain = _plain_value(value)
         if plain is None:
@@ -100,7 +104,7 @@ class ScalarCodec(Codec):
             dtype=described, value=encoder.encode(plain, path, depth + 1)
         )
 
-    def decode(self, fields: Fields, decoder: Any) -> Any:
+    def decode(self, fields: Fields, decoder: Decoder) -> Any:
         numpy = require("numpy", "Loading this number")
         layout = parse(fields.tree("dtype"))
         if not fields.has("value"):
@@ -109,15 +113,15 @@ class ScalarCodec(Codec):
             fields.tree("value"), (*fields.path, "value"), fields.depth + 1
         )
         if type(plain) not in _PLAIN_OF_KIND.get(layout.wanted.kind, ()):
-            fields.fail("has a value that does not fit its dtype")
+            raise fields.error("has a value that does not fit its dtype")
         if layout.wanted.kind in "US":
             found = numpy.dtype(layout.wanted).type(plain)
         elif layout.wanted.kind in "mM":
             found = numpy.array(plain, "<i8").view(layout.stored)[()]
         else:
             found = numpy.array(plain, layout.wanted.newbyteorder("="))[()]
-        if _plain_value(found) != plain and plain == plain:  # noqa: PLR0124 - NaN.
-            fields.fail("has a value that does not fit its dtype")
+        if _plain_value(found) != plain and plain == plain:
+            raise fields.error("has a value that does not fit its dtype")
         return found
 
     def canonical(self, envelope: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -165,15 +169,23 @@ def array_payload(array: Any, described: Any) -> tuple[Any, str | None]:
     numpy = require("numpy", "Storing an array")
     layout = parse(described)
     packed = numpy.asarray(array).astype(layout.stored, order="C", copy=False)
-    if "/x87" in str(described):
-        packed = packed.copy()
-        _bytes_of(packed).reshape(-1, 16)[:, 10:] = 0
+    padded = "/x87" in str(described)
+    if padded:
+        packed = _without_padding(packed)
     data = _bytes_of(packed)
     view = memoryview(data) if data.size else memoryview(b"")
-    plain = _plain_nans(packed)
-    if plain is packed:
+    if not _holds_nan(packed):
         return view, None
+    plain = _plain_nans(packed)
+    plain = _without_padding(plain) if padded else plain
     return view, sha256_bytes(memoryview(_bytes_of(plain)))
+
+
+def _without_padding(array: Any) -> Any:
+    """Return a copy in which the six bytes behind each x87 number are zero."""
+    copied = array.copy()
+    _bytes_of(copied).reshape(-1, 16)[:, 10:] = 0
+    return copied
 
 
 def _bytes_of(array: Any) -> Any:
@@ -181,22 +193,18 @@ def _bytes_of(array: Any) -> Any:
 
 
 def _plain_nans(array: Any) -> Any:
-    """Return the array with one bit pattern for NaN: itself when there is no NaN."""
+    """Return a copy with one bit pattern for NaN."""
     numpy = require("numpy")
+    copied = array.copy()
     if array.dtype.names is not None:
-        found = array
         for name in array.dtype.names:
-            field = _plain_nans(array[name])
-            if field is not array[name] and _holds_nan(array[name]):
-                found = array.copy() if found is array else found
-                found[name] = field
-        return found
-    if array.dtype.kind not in "fc" or not _holds_nan(array):
-        return array
-    found = array.copy()
-    parts = found.view(f"<f{found.dtype.itemsize // 2}") if found.dtype.kind == "c" else found
-    parts[numpy.isnan(parts)] = numpy.nan
-    return found
+            if _holds_nan(array[name]):
+                copied[name] = _plain_nans(array[name])
+        return copied
+    parts = (copied.real, copied.imag) if array.dtype.kind == "c" else (copied,)
+    for part in parts:
+        part[numpy.isnan(part)] = numpy.nan
+    return copied
 
 
 def _holds_nan(array: Any) -> bool:
@@ -207,14 +215,16 @@ def _holds_nan(array: Any) -> bool:
 
 
 def read_array(
-    fields: Fields, decoder: Any, layout: Layout, shape: tuple[int, ...]
+    fields: Fields, decoder: Decoder, layout: Layout, shape: tuple[int, ...]
 ) -> Any:
     """Return the array of an envelope's payload, its size checked first."""
     numpy = require("numpy", "Loading this array")
     data = fields.payload(decoder)
     size = memoryview(data).nbytes
     if math.prod(shape) * layout.itemsize != size:
-        fields.fail(f"has {size} bytes, which is not what its shape and dtype need")
+        raise fields.error(
+            f"has {size} bytes, which is not what its shape and dtype need"
+        )
     if not size:
         return numpy.empty(shape, layout.wanted)
     found = numpy.frombuffer(data, layout.stored).reshape(shape)
@@ -231,11 +241,11 @@ def _check_values(array: Any, fields: Fields) -> None:
             _check_values(array[name], fields)
     elif array.dtype.kind == "b":
         if (array.view("u1") > 1).any():
-            fields.fail("holds booleans that are neither 0 nor 1")
+            raise fields.error("holds booleans that are neither 0 nor 1")
     elif array.dtype.kind == "U":
         codes = _compact(array).view("<u4")
         if codes.size and int(codes.max()) > _LARGEST_CHARACTER:
-            fields.fail("holds characters that do not exist")
+            raise fields.error("holds characters that do not exist")
 
 
 def _compact(array: Any) -> Any:
@@ -245,7 +255,7 @@ def _compact(array: Any) -> Any:
 def _check_type(value: Any, path: Path) -> None:
     kind = type(value)
     if kind.__name__ not in _PLAIN_TYPES or not kind.__module__.startswith("numpy"):
-        refuse(
+        raise refusal(
             path,
             f"arrays of the class {clip(kind.__qualname__, 60)!r} cannot be stored "
             "without losing what it adds (a unit, a mask...). Store "

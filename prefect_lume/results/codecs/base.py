@@ -6,7 +6,7 @@ import base64
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from prefect_lume._fingerprint import sha256_bytes
 from prefect_lume.errors import DecodingError, EncodingError, IntegrityError, clip
@@ -27,6 +27,7 @@ INT64: Final = 1 << 63
 Path = tuple[str | int, ...]
 LoadBlob = Callable[[str], "bytes | bytearray | memoryview"]
 
+_MOST_PARTS: Final = 24
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -37,6 +38,9 @@ def show_path(path: Path) -> str:
         >>> show_path(("outputs", "beam", 3, "a b"))
         "outputs.beam[3]['a b']"
     """
+    if len(path) > _MOST_PARTS:
+        head, tail = path[: _MOST_PARTS // 2], path[-_MOST_PARTS // 2 :]
+        return f"{show_path(head)}…{show_path(('', *tail))}"
     text = ""
     for part in path:
         if isinstance(part, str) and part.isidentifier():
@@ -48,9 +52,9 @@ def show_path(path: Path) -> str:
     return text
 
 
-def refuse(path: Path, message: str) -> NoReturn:
-    """Raise the :class:`~prefect_lume.errors.EncodingError` of a place."""
-    raise EncodingError(show_path(path), message)
+def refusal(path: Path, message: str) -> EncodingError:
+    """Return the error that a value at some place cannot be stored."""
+    return EncodingError(show_path(path), message)
 
 
 class Codec(ABC):
@@ -78,9 +82,7 @@ class Codec(ABC):
         The payload's hash is added by the caller, and what is returned is made
         canonical in its turn.
         """
-        return {
-            key: item for key, item in envelope.items() if key not in NOT_CONTENT
-        }
+        return {key: item for key, item in envelope.items() if key not in NOT_CONTENT}
 
     def envelope(self, **fields: Any) -> dict[str, Any]:
         """Return an envelope of this codec with these fields."""
@@ -113,10 +115,10 @@ class Fields:
         self.path = path
         self.depth = depth
 
-    def fail(self, message: str) -> NoReturn:
-        """Raise the :class:`~prefect_lume.errors.DecodingError` of this envelope."""
+    def error(self, message: str) -> DecodingError:
+        """Return the error that this envelope cannot be read."""
         name = clip(repr(self.raw.get(MARK)), 60)
-        raise DecodingError(
+        return DecodingError(
             show_path(self.path), f"the stored {name} envelope {message}"
         )
 
@@ -128,36 +130,36 @@ class Fields:
         """Return a field that must be a string."""
         item = self.raw.get(key, default)
         if not isinstance(item, str):
-            self.fail(f"needs the string {key!r}")
+            raise self.error(f"needs the string {key!r}")
         return item
 
     def integer(self, key: str, low: int = -INT64, high: int = INT64 - 1) -> int:
         """Return a field that must be an integer from ``low`` to ``high``."""
         item = self.raw.get(key)
         if not isinstance(item, int) or isinstance(item, bool):
-            self.fail(f"needs the integer {key!r}")
+            raise self.error(f"needs the integer {key!r}")
         if not low <= item <= high:
-            self.fail(f"has {key!r} outside {low}..{high}")
+            raise self.error(f"has {key!r} outside {low}..{high}")
         return item
 
     def boolean(self, key: str) -> bool:
         """Return a field that is true or false, and false when it is missing."""
         item = self.raw.get(key, False)
         if not isinstance(item, bool):
-            self.fail(f"needs true or false as {key!r}")
+            raise self.error(f"needs true or false as {key!r}")
         return item
 
     def items(self, key: str) -> list[Any]:
         """Return a field that must be a list."""
         item = self.raw.get(key)
         if not isinstance(item, list):
-            self.fail(f"needs the list {key!r}")
+            raise self.error(f"needs the list {key!r}")
         return item
 
     def tree(self, key: str) -> Any:
         """Return a field that must be there, whatever it is."""
         if key not in self.raw:
-            self.fail(f"needs the field {key!r}")
+            raise self.error(f"needs the field {key!r}")
         return self.raw[key]
 
     def payload(self, decoder: Decoder) -> bytes | bytearray | memoryview:
@@ -167,14 +169,14 @@ class Fields:
             IntegrityError: The bytes are not what their hash says.
         """
         if ("data" in self.raw) == ("blob" in self.raw):
-            self.fail("needs either 'data' or 'blob'")
+            raise self.error("needs either 'data' or 'blob'")
         if "blob" in self.raw:
             return self._blob(decoder)
         digest = self._digest("sha256")
         try:
             data = base64.b64decode(self.text("data"), validate=True)
-        except ValueError:
-            self.fail("has 'data' that is not base64")
+        except ValueError as exc:
+            raise self.error("has 'data' that is not base64") from exc
         self._verify(data, digest)
         return data
 
@@ -182,10 +184,10 @@ class Fields:
         digest = self._digest("blob")
         size = self.integer("size", 0)
         if decoder.load_blob is None:
-            self.fail("lies in a blob, and nothing was given to load blobs with")
+            raise self.error("lies in a blob, and nothing was given to load blobs with")
         data = decoder.load_blob(digest)
         if not isinstance(data, bytes | bytearray | memoryview):
-            self.fail(f"got no bytes for the blob {digest}")
+            raise self.error(f"got no bytes for the blob {digest}")
         if memoryview(data).nbytes != size:
             raise IntegrityError(
                 f"{show_path(self.path)}: the blob {digest} has "
@@ -197,7 +199,7 @@ class Fields:
     def _digest(self, key: str) -> str:
         digest = self.text(key)
         if not _SHA256.fullmatch(digest):
-            self.fail(f"has {key!r} that is no SHA-256")
+            raise self.error(f"has {key!r} that is no SHA-256")
         return digest
 
     def _verify(self, data: bytes | bytearray | memoryview, digest: str) -> None:

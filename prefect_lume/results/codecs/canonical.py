@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from prefect_lume._fingerprint import sha256_bytes
-from prefect_lume.errors import DecodingError
+from prefect_lume.errors import DecodingError, clip
 from prefect_lume.results.codecs import registry
 from prefect_lume.results.codecs.base import Fields, LoadBlob, content_hash
 from prefect_lume.results.codecs.decoder import Decoder
@@ -45,26 +46,30 @@ def canonical(tree: Any, *, load_blob: LoadBlob | None = None) -> Any:
     if kind is float:
         return tree + 0.0
     if kind is list:
-        kept_items = []
+        # A comprehension would be one more frame for each level.
+        items = []
         for item in tree:
-            kept_items.append(canonical(item, load_blob=load_blob))
-        return kept_items
+            items.append(canonical(item, load_blob=load_blob))  # noqa: PERF401
+        return items
     if kind is not dict:
         return tree
     if tree.get(MARK) == "tree":
         return canonical(_load(tree, load_blob), load_blob=load_blob)
-    source, digest = tree, None
-    if MARK in tree:
-        codec = registry.CODECS.get(str(tree[MARK]))
-        if codec is None:
-            raise DecodingError("", f"unknown codec {tree[MARK]!r}")
-        source, digest = codec.canonical(tree), content_hash(tree)
     kept = {}
-    for key, item in source.items():
+    for key, item in _counting(tree).items():
         kept[key] = canonical(item, load_blob=load_blob)
-    if digest is not None:
-        kept["sha256"] = digest
-    return kept
+    digest = content_hash(tree) if MARK in tree else None
+    return kept if digest is None else {**kept, "sha256": digest}
+
+
+def _counting(tree: dict[str, Any]) -> Mapping[str, Any]:
+    """Return the fields that count."""
+    if MARK not in tree:
+        return tree
+    codec = registry.CODECS.get(str(tree[MARK]))
+    if codec is None:
+        raise DecodingError("", f"unknown codec {clip(repr(tree[MARK]), 60)}")
+    return codec.canonical(tree)
 
 
 def _text(text: str) -> Any:

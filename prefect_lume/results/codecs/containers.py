@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prefect_lume._fingerprint import canonical_json
 from prefect_lume.results.codecs.base import Codec, Fields, Path
+
+if TYPE_CHECKING:
+    from prefect_lume.results.codecs.decoder import Decoder
+    from prefect_lume.results.codecs.encoder import Encoder
 
 
 class TupleCodec(Codec):
@@ -15,10 +19,10 @@ class TupleCodec(Codec):
 
     name = "tuple"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         return self.envelope(items=encoder.sequence(value, path, depth))
 
-    def decode(self, fields: Fields, decoder: Any) -> tuple[Any, ...]:
+    def decode(self, fields: Fields, decoder: Decoder) -> tuple[Any, ...]:
         values = []
         for position, item in enumerate(fields.items("items")):
             place = (*fields.path, position)
@@ -31,11 +35,11 @@ class SetCodec(Codec):
 
     name = "set"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         items = encoder.sequence(list(value), path, depth, owner=value)
         return self.envelope(items=sorted(items, key=canonical_json))
 
-    def decode(self, fields: Fields, decoder: Any) -> set[Any] | frozenset[Any]:
+    def decode(self, fields: Fields, decoder: Decoder) -> set[Any] | frozenset[Any]:
         return set(_TUPLE.decode(fields, decoder.eager()))
 
 
@@ -44,7 +48,7 @@ class FrozenSetCodec(SetCodec):
 
     name = "frozenset"
 
-    def decode(self, fields: Fields, decoder: Any) -> frozenset[Any]:
+    def decode(self, fields: Fields, decoder: Decoder) -> frozenset[Any]:
         return frozenset(_TUPLE.decode(fields, decoder.eager()))
 
 
@@ -53,14 +57,14 @@ class MappingCodec(Codec):
 
     name = "dict"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         if isinstance(value, list):
             return encoder.sequence(value, path, depth)
         return encoder.mapping(value.items(), value, path, depth)
 
-    def decode(self, fields: Fields, decoder: Any) -> Any:
+    def decode(self, fields: Fields, decoder: Decoder) -> Any:
         """Refuse: a dict is never an envelope."""
-        fields.fail("does not exist: dicts are stored as they are")
+        raise fields.error("does not exist: dicts are stored as they are")
 
 
 _TUPLE, _SET, _FROZENSET = TupleCodec(), SetCodec(), FrozenSetCodec()

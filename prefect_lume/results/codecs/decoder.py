@@ -21,6 +21,7 @@ from prefect_lume.results.codecs.lazy import Lazy
 
 # Envelopes inside envelopes take a few levels more than the values they hold.
 _MARGIN = 16
+_SCALARS = frozenset({type(None), bool, int, float, str})
 _MALFORMED = (
     ValueError,
     TypeError,
@@ -53,16 +54,8 @@ class Decoder:
             IntegrityError: A payload is not what its hash says.
         """
         kind = type(tree)
-        if tree is None or kind is bool or kind is str:
-            return tree
-        if kind is int:
-            if not -INT64 <= tree < INT64:
-                raise DecodingError(show_path(path), "an integer past 64 bits.")
-            return tree
-        if kind is float:
-            if not math.isfinite(tree):
-                raise DecodingError(show_path(path), f"the bare number {tree}.")
-            return tree
+        if kind in _SCALARS:
+            return _checked(tree, path)
         if kind is not list and not isinstance(tree, Mapping):
             raise DecodingError(
                 show_path(path), f"a {kind.__name__} is no part of a stored document."
@@ -92,7 +85,7 @@ class Decoder:
         fields = Fields(tree, path, depth)
         name = tree[MARK]
         if not isinstance(name, str):
-            fields.fail("has a name that is no string")
+            raise fields.error("has a name that is no string")
         codec = registry.CODECS.get(name)
         if codec is None:
             raise DecodingError(
@@ -129,6 +122,15 @@ class Decoder:
                 show_path(path), f"the key {clip(ascii(key), 60)} is not escaped."
             )
         return plain
+
+
+def _checked(tree: Any, path: Path) -> Any:
+    kind = type(tree)
+    if kind is int and not -INT64 <= tree < INT64:
+        raise DecodingError(show_path(path), "an integer past 64 bits.")
+    if kind is float and not math.isfinite(tree):
+        raise DecodingError(show_path(path), f"the bare number {tree}.")
+    return tree
 
 
 def decode(

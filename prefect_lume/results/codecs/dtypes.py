@@ -7,7 +7,7 @@ import re
 from typing import Any, Final, NamedTuple
 
 from prefect_lume._optional import require
-from prefect_lume.results.codecs.base import Path, refuse
+from prefect_lume.results.codecs.base import Path, refusal
 
 _SIMPLE: Final = re.compile(
     r"([<>|])(?:"
@@ -52,7 +52,7 @@ def describe(dtype: Any, path: Path) -> Any:
         return _describe_long(dtype, path)
     text = "<f8" if dtype.char == "g" else "<c16" if dtype.char == "G" else dtype.str
     if dtype.itemsize == 0 or not _SIMPLE.fullmatch(text):
-        refuse(path, f"arrays of dtype {dtype!r} cannot be stored. {_ADVICE}")
+        raise refusal(path, f"arrays of dtype {dtype!r} cannot be stored. {_ADVICE}")
     return text
 
 
@@ -61,24 +61,29 @@ def _describe_long(dtype: Any, path: Path) -> str:
     kind = _LONG_BITS.get(numpy.finfo(numpy.longdouble).nmant)
     size = _LONG_SIZE[dtype.kind]
     if kind is None or dtype.itemsize != size or not dtype.isnative:
-        refuse(path, f"arrays of dtype {dtype!r} cannot be stored. {_ADVICE}")
+        raise refusal(path, f"arrays of dtype {dtype!r} cannot be stored. {_ADVICE}")
     return f"<{dtype.kind}{size}/{kind}"
 
 
 def _describe_fields(dtype: Any, path: Path) -> dict[str, Any]:
-    names, formats = [], []
+    names, formats, titles = [], [], []
     for name in dtype.names:
         entry = dtype.fields[name]
-        if len(entry) > 2:
-            refuse(path, "array fields with titles cannot be stored. Drop the titles.")
         format_ = describe(entry[0], path)
         if "/" in str(format_):
-            refuse(path, "an array field cannot be a longdouble. Use float64.")
+            raise refusal(path, "an array field cannot be a longdouble. Use float64.")
         names.append(name)
         formats.append(format_)
+        titles.append(entry[2] if len(entry) > 2 else None)
+    if any(not isinstance(title, str | None) for title in titles):
+        raise refusal(path, "the titles of array fields must be strings.")
     if not names or dtype.itemsize == 0:
-        refuse(path, f"arrays of dtype {dtype!r} hold no bytes: nothing to store.")
-    fields = {"names": names, "formats": formats}
+        raise refusal(
+            path, f"arrays of dtype {dtype!r} hold no bytes: nothing to store."
+        )
+    fields: dict[str, Any] = {"names": names, "formats": formats}
+    if any(titles):
+        fields["titles"] = titles
     return {**fields, "align": True} if dtype.isalignedstruct else fields
 
 
@@ -114,7 +119,7 @@ def parse(described: Any, level: int = 0) -> Layout:
             raise ValueError("the dtype has no bytes")
         return Layout(wanted.newbyteorder("<"), wanted, wanted.itemsize)
     if not isinstance(described, dict):
-        raise ValueError("a dtype is a text or a dict")
+        raise TypeError("a dtype is a text or a dict")
     if "base" in described:
         shape = check_shape(described.get("shape"))
         base = parse(described["base"], level + 1)
@@ -146,10 +151,20 @@ def _parse_fields(described: dict[str, Any], level: int) -> Layout:
     stored = numpy.dtype(
         {"names": names, "formats": [item.stored for item in inner]}, align=False
     )
-    wanted = numpy.dtype(
-        {"names": names, "formats": [item.wanted for item in inner]}, align=align
-    )
-    return Layout(stored, wanted, size)
+    named: dict[str, Any] = {"names": names, "formats": [item.wanted for item in inner]}
+    if "titles" in described:
+        named["titles"] = _titles(described["titles"], len(names))
+    return Layout(stored, numpy.dtype(named, align=align), size)
+
+
+def _titles(titles: Any, count: int) -> list[str | None]:
+    if (
+        not isinstance(titles, list)
+        or len(titles) != count
+        or not all(isinstance(title, str | None) for title in titles)
+    ):
+        raise ValueError("the dtype needs as many 'titles' as 'names'")
+    return titles
 
 
 def _parse_long(described: str) -> Layout:

@@ -11,19 +11,21 @@ from typing import Any, Final
 
 from prefect_lume._fingerprint import sha256_bytes
 from prefect_lume.errors import EncodingError, InvalidInputError, clip
-from prefect_lume.results.codecs import registry, spill
+from prefect_lume.results.codecs import registry
 from prefect_lume.results.codecs.base import (
     DEFAULT_THRESHOLD,
     INT64,
     MAX_DEPTH,
     Path,
-    refuse,
+    refusal,
 )
 from prefect_lume.results.codecs.keys import escape_key
 from prefect_lume.results.codecs.lazy import Lazy
 
 #: Text of at most so many bytes always stays in the tree.
 SHORT_TEXT: Final = 1024
+
+_SCALARS: Final = frozenset({type(None), bool, int, float, str})
 
 _ALLOWED: Final = (
     "Allowed are None, bool, int, float, complex, Decimal, str, bytes, list, tuple, "
@@ -80,18 +82,8 @@ class Encoder:
             EncodingError: The value, or something in it, cannot be stored.
         """
         kind = type(value)
-        if value is None or kind is bool:
-            return value
-        if kind is str:
-            return self.text(value, path)
-        if kind is int:
-            if -INT64 <= value < INT64:
-                return value
-            return registry.CODECS["int"].encode(value, self, path, depth)
-        if kind is float:
-            if math.isfinite(value):
-                return value
-            return registry.CODECS["float"].encode(value, self, path, depth)
+        if kind in _SCALARS:
+            return self._scalar(value, path, depth)
         if isinstance(value, Enum):
             return self.encode(value.value, path, depth)
         if kind is dict:
@@ -102,27 +94,34 @@ class Encoder:
             return self._lazy(value, path, depth)
         codec = registry.find(value)
         if codec is None:
-            refuse(
+            raise refusal(
                 path,
                 f"a value of type {clip(_type_name(kind), 120)} cannot be stored. "
                 f"{_ALLOWED} {_REMEDY}",
             )
         return codec.encode(value, self, path, depth)
 
+    def _scalar(self, value: Any, path: Path, depth: int) -> Any:
+        kind = type(value)
+        if kind is str:
+            return self.text(value, path)
+        if kind is int and not -INT64 <= value < INT64:
+            return registry.CODECS["int"].encode(value, self, path, depth)
+        if kind is float and not math.isfinite(value):
+            return registry.CODECS["float"].encode(value, self, path, depth)
+        return value
+
     def text(self, value: str, path: Path) -> Any:
         """Return the tree of a string: itself, or a payload when it is long."""
         try:
-            if value.isascii():
-                size = len(value)
-            else:
-                size = len(value.encode("utf-8"))
+            size = len(value) if value.isascii() else len(value.encode("utf-8"))
         except UnicodeEncodeError as exc:
-            refuse(
+            raise refusal(
                 path,
                 f"the text holds a lone surrogate at position {exc.start}, which is "
                 "no Unicode character. Store bytes, or replace it: "
                 "text.encode('utf-8', 'replace').decode()",
-            )
+            ) from exc
         if size <= max(self.threshold, SHORT_TEXT):
             return value
         return registry.CODECS["str"].encode(value, self, path, 0)
@@ -142,9 +141,9 @@ class Encoder:
         tree: dict[str, Any] = {}
         for key, item in items:
             if not isinstance(key, str):
-                refuse(
+                raise refusal(
                     path,
-                    f"the key {clip(repr(key), 60)} is of type "
+                    f"{_shown_key(key)} is of type "
                     f"{_type_name(type(key))}; keys must be strings. Use "
                     "str(key), or store the items as a list of pairs.",
                 )
@@ -165,7 +164,11 @@ class Encoder:
         tree: list[Any] = []
         for position, item in enumerate(items):
             kind = type(item)
-            if (kind is float and math.isfinite(item)) or kind is bool or (kind is int and -INT64 <= item < INT64):
+            if (
+                (kind is float and math.isfinite(item))
+                or kind is bool
+                or (kind is int and -INT64 <= item < INT64)
+            ):
                 tree.append(item)
             else:
                 tree.append(self.encode(item, (*path, position), depth + 1))
@@ -193,18 +196,18 @@ class Encoder:
         return {"blob": digest, "size": size, **extra}
 
     def _lazy(self, value: Lazy, path: Path, depth: int) -> Any:
-        if self.hashing:
+        if self.hashing and value.codec != "tree":
             return dict(value.envelope)
         return self.encode(value.load(), path, depth)
 
     def _enter(self, owner: object, path: Path, depth: int) -> None:
         if depth >= MAX_DEPTH:
-            refuse(
+            raise refusal(
                 path,
                 f"values are nested more than {MAX_DEPTH} deep. Store them flat.",
             )
         if id(owner) in self._open:
-            refuse(
+            raise refusal(
                 path,
                 "the value contains itself. Store a value without a cycle.",
             )
@@ -214,12 +217,12 @@ class Encoder:
     def _check_key(key: str, path: Path) -> None:
         try:
             key.encode("utf-8")
-        except UnicodeEncodeError:
-            refuse(
+        except UnicodeEncodeError as exc:
+            raise refusal(
                 path,
                 f"the key {clip(ascii(key), 60)} holds a lone surrogate, which is no "
                 "Unicode character.",
-            )
+            ) from exc
 
 
 def encode(
@@ -249,9 +252,7 @@ def encode(
             f"The threshold is a number of bytes, 0 or more, not {threshold}."
         )
     encoder = Encoder(threshold)
-    tree = _guarded(encoder, value, path)
-    tree = spill.spill(tree, encoder.blobs)
-    return Encoded(tree, encoder.blobs)
+    return Encoded(_guarded(encoder, value, path), encoder.blobs)
 
 
 def encode_for_hash(value: Any, *, path: str = "value") -> Any:
@@ -266,6 +267,12 @@ def _guarded(encoder: Encoder, value: Any, path: str) -> Any:
         raise EncodingError(path, "values are nested too deep. Store them flat.") from (
             exc
         )
+
+
+def _shown_key(key: object) -> str:
+    # The repr of other objects may be long, or fail.
+    small = isinstance(key, int) and abs(key) < INT64
+    return f"the key {key!r}" if small or isinstance(key, float | None) else "a key"
 
 
 def _type_name(kind: type) -> str:

@@ -19,9 +19,7 @@ class Lazy:
 
     __slots__ = ("_load", "envelope")
 
-    def __init__(
-        self, envelope: Mapping[str, Any], load: Callable[[], Any]
-    ) -> None:
+    def __init__(self, envelope: Mapping[str, Any], load: Callable[[], Any]) -> None:
         self.envelope = envelope
         self._load = load
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 from pydantic import BaseModel, ValidationError
@@ -15,28 +15,32 @@ from prefect_lume.results.codecs.base import Codec, Fields, Path
 from prefect_lume.results.codecs.keys import MARK
 from prefect_lume.results.references import FileReference, ResultReference
 
+if TYPE_CHECKING:
+    from prefect_lume.results.codecs.decoder import Decoder
+    from prefect_lume.results.codecs.encoder import Encoder
+
 
 class PathCodec(Codec):
     """A path, which comes back as a pure path of the same flavour."""
 
     name = "path"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         windows = isinstance(value, PureWindowsPath)
         return self.envelope(
             value=encoder.text(str(value), path),
             flavour="windows" if windows else "posix",
         )
 
-    def decode(self, fields: Fields, decoder: Any) -> PurePath:
+    def decode(self, fields: Fields, decoder: Decoder) -> PurePath:
         text = decoder.eager().decode(
             fields.tree("value"), (*fields.path, "value"), fields.depth + 1
         )
         if not isinstance(text, str):
-            fields.fail("needs the string 'value'")
+            raise fields.error("needs the string 'value'")
         flavour = fields.text("flavour")
         if flavour not in _FLAVOURS:
-            fields.fail("needs 'posix' or 'windows' as 'flavour'")
+            raise fields.error("needs 'posix' or 'windows' as 'flavour'")
         return _FLAVOURS[flavour](text)
 
 
@@ -51,14 +55,14 @@ class UUIDCodec(Codec):
 
     name = "uuid"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         return self.envelope(value=str(value))
 
-    def decode(self, fields: Fields, decoder: Any) -> UUID:
+    def decode(self, fields: Fields, decoder: Decoder) -> UUID:
         text = fields.text("value")
         found = UUID(text)
         if str(found) != text:
-            fields.fail("needs a UUID in its usual form as 'value'")
+            raise fields.error("needs a UUID in its usual form as 'value'")
         return found
 
 
@@ -67,16 +71,16 @@ class ReferenceCodec(Codec):
 
     model: type[FileReference | ResultReference]
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         fields = encoder.mapping(value.model_dump().items(), value, path, depth)
         return self.envelope(**fields)
 
-    def decode(self, fields: Fields, decoder: Any) -> Any:
+    def decode(self, fields: Fields, decoder: Decoder) -> Any:
         held = {key: item for key, item in fields.raw.items() if key not in (MARK, "v")}
         try:
             return self.model.model_validate(held)
         except ValidationError as exc:
-            fields.fail(f"is not valid: {exc.errors()[0]['msg']}")
+            raise fields.error(f"is not valid: {exc.errors()[0]['msg']}") from exc
 
 
 class FileCodec(ReferenceCodec):
@@ -102,14 +106,14 @@ class ModelCodec(Codec):
 
     name = "model"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         fields = {key: getattr(value, key) for key in type(value).model_fields}
         fields.update(value.model_extra or {})
         return encoder.mapping(fields.items(), value, path, depth)
 
-    def decode(self, fields: Fields, decoder: Any) -> Any:
+    def decode(self, fields: Fields, decoder: Decoder) -> Any:
         """Refuse: a model is stored as its dict, never as an envelope."""
-        fields.fail("does not exist: models are stored as dicts")
+        raise fields.error("does not exist: models are stored as dicts")
 
 
 class DataclassCodec(Codec):
@@ -117,16 +121,16 @@ class DataclassCodec(Codec):
 
     name = "dataclass"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         items = [
             (field.name, getattr(value, field.name))
             for field in dataclasses.fields(value)
         ]
         return encoder.mapping(items, value, path, depth)
 
-    def decode(self, fields: Fields, decoder: Any) -> Any:
+    def decode(self, fields: Fields, decoder: Decoder) -> Any:
         """Refuse: a dataclass is stored as its dict, never as an envelope."""
-        fields.fail("does not exist: dataclasses are stored as dicts")
+        raise fields.error("does not exist: dataclasses are stored as dicts")
 
 
 def find(value: Any) -> Codec | None:
@@ -136,7 +140,12 @@ def find(value: Any) -> Codec | None:
     return containers.MAPPING if isinstance(value, Mapping) else None
 
 
-_PATH, _UUID, _MODEL, _DATACLASS = PathCodec(), UUIDCodec(), ModelCodec(), DataclassCodec()
+_PATH, _UUID, _MODEL, _DATACLASS = (
+    PathCodec(),
+    UUIDCodec(),
+    ModelCodec(),
+    DataclassCodec(),
+)
 _FILE, _RESULT = FileCodec(), ResultReferenceCodec()
 
 CODECS: Final = (_PATH, _UUID, _FILE, _RESULT)

@@ -6,9 +6,13 @@ import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from prefect_lume.results.codecs.base import INT64, Codec, Fields, Path, refuse
+from prefect_lume.results.codecs.base import INT64, Codec, Fields, Path, refusal
+
+if TYPE_CHECKING:
+    from prefect_lume.results.codecs.decoder import Decoder
+    from prefect_lume.results.codecs.encoder import Encoder
 
 _HEX: Final = re.compile(r"-?0x[0-9a-f]+")
 _NOT_FINITE: Final = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
@@ -20,7 +24,7 @@ class IntCodec(Codec):
 
     name = "int"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         number = int(value)
         if -INT64 <= number < INT64:
             return number
@@ -29,13 +33,13 @@ class IntCodec(Codec):
             return self.envelope(value=text)
         return self.envelope(**encoder.payload(text.encode("ascii")))
 
-    def decode(self, fields: Fields, decoder: Any) -> int:
+    def decode(self, fields: Fields, decoder: Decoder) -> int:
         if fields.has("value"):
             text = fields.text("value")
         else:
             text = str(fields.payload(decoder), "ascii")
         if not _HEX.fullmatch(text):
-            fields.fail("needs a hexadecimal number such as '0x1f' as 'value'")
+            raise fields.error("needs a hexadecimal number such as '0x1f' as 'value'")
         return int(text, 16)
 
 
@@ -44,17 +48,17 @@ class FloatCodec(Codec):
 
     name = "float"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         number = float(value)
         if math.isfinite(number):
             return number
         text = "nan" if math.isnan(number) else "inf" if number > 0 else "-inf"
         return self.envelope(value=text)
 
-    def decode(self, fields: Fields, decoder: Any) -> float:
+    def decode(self, fields: Fields, decoder: Decoder) -> float:
         text = fields.text("value")
         if text not in _NOT_FINITE:
-            fields.fail("needs 'nan', 'inf' or '-inf' as 'value'")
+            raise fields.error("needs 'nan', 'inf' or '-inf' as 'value'")
         return _NOT_FINITE[text]
 
 
@@ -63,20 +67,20 @@ class ComplexCodec(Codec):
 
     name = "complex"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         number = complex(value)
         return self.envelope(
             real=encoder.encode(number.real, path, depth + 1),
             imag=encoder.encode(number.imag, path, depth + 1),
         )
 
-    def decode(self, fields: Fields, decoder: Any) -> complex:
+    def decode(self, fields: Fields, decoder: Decoder) -> complex:
         parts = [
             decoder.decode(fields.tree(key), (*fields.path, key), fields.depth + 1)
             for key in ("real", "imag")
         ]
         if not all(type(part) is float for part in parts):
-            fields.fail("needs floats as 'real' and 'imag'")
+            raise fields.error("needs floats as 'real' and 'imag'")
         return complex(parts[0], parts[1])
 
 
@@ -85,10 +89,10 @@ class DecimalCodec(Codec):
 
     name = "decimal"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         return self.envelope(value=str(Decimal(value)))
 
-    def decode(self, fields: Fields, decoder: Any) -> Decimal:
+    def decode(self, fields: Fields, decoder: Decoder) -> Decimal:
         return Decimal(fields.text("value"))
 
 
@@ -97,12 +101,12 @@ class TextCodec(Codec):
 
     name = "str"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         if type(value) is not str:
             return encoder.encode(str.__str__(value), path, depth)
         return self.envelope(**encoder.payload(value.encode("utf-8")))
 
-    def decode(self, fields: Fields, decoder: Any) -> str:
+    def decode(self, fields: Fields, decoder: Decoder) -> str:
         return str(fields.payload(decoder), "utf-8")
 
 
@@ -111,14 +115,16 @@ class BytesCodec(Codec):
 
     name = "bytes"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         if isinstance(value, memoryview):
             if not value.contiguous:
-                refuse(path, "the memoryview is not contiguous. Store bytes(view).")
+                raise refusal(
+                    path, "the memoryview is not contiguous. Store bytes(view)."
+                )
             value = bytes(value)
         return self.envelope(**encoder.payload(value))
 
-    def decode(self, fields: Fields, decoder: Any) -> bytes:
+    def decode(self, fields: Fields, decoder: Decoder) -> bytes:
         return bytes(fields.payload(decoder))
 
 
@@ -127,10 +133,10 @@ class ByteArrayCodec(Codec):
 
     name = "bytearray"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         return self.envelope(**encoder.payload(bytes(value)))
 
-    def decode(self, fields: Fields, decoder: Any) -> bytearray:
+    def decode(self, fields: Fields, decoder: Decoder) -> bytearray:
         return bytearray(fields.payload(decoder))
 
 

@@ -47,25 +47,17 @@ def load_tree(fields: Fields, decoder: Any) -> Any:
     """Return the tree that a ``tree`` envelope stands for."""
     tree = json.loads(str(fields.payload(decoder), "utf-8"))
     if not isinstance(tree, list | dict):
-        fields.fail("holds neither a list nor a dict")
+        raise fields.error("holds neither a list nor a dict")
     return tree
 
 
-def spill(tree: Any, blobs: dict[str, Any]) -> Any:
-    """Return a tree small and flat enough for a document.
+def fit(trees: Mapping[str, Any], blobs: dict[str, Any]) -> dict[str, Any]:
+    """Return a document's fields, small and flat enough for any database.
 
     Args:
-        tree: The tree.
-        blobs: Receives the JSON of what leaves it.
+        trees: The fields' trees.
+        blobs: Receives the JSON of what leaves them.
     """
-    spiller = _Spiller(LARGEST)
-    kept = spiller.walk(tree, inside=False)[0]
-    blobs.update(spiller.blobs)
-    return kept
-
-
-def fit(trees: Mapping[str, Any], blobs: dict[str, Any]) -> dict[str, Any]:
-    """Return a document's fields, so small that the document is never too large."""
     largest = LARGEST
     while True:
         spiller = _Spiller(largest)

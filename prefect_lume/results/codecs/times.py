@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from prefect_lume.results.codecs.base import Codec, Fields, Path, refuse
+from prefect_lume.results.codecs.base import Codec, Fields, Path, refusal
+
+if TYPE_CHECKING:
+    from prefect_lume.results.codecs.decoder import Decoder
+    from prefect_lume.results.codecs.encoder import Encoder
 
 _ZONE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_+-]{0,30}(/[A-Za-z0-9_+-]{1,30}){0,3}")
 _DAY: Final = 86_400
@@ -62,7 +66,7 @@ class DatetimeCodec(Codec):
 
     name = "datetime"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         offset = value.utcoffset()
         plain = value.replace(tzinfo=None, fold=0)
         wall = plain.isoformat(timespec="microseconds")
@@ -71,24 +75,28 @@ class DatetimeCodec(Codec):
             return self.envelope(value=wall, utc=wall + "Z", naive=True, **fold)
         try:
             utc = utc_text(value)
-        except OverflowError:
-            refuse(path, "the datetime lies outside the years 1 to 9999 in UTC.")
+        except OverflowError as exc:
+            raise refusal(
+                path, "the datetime lies outside the years 1 to 9999 in UTC."
+            ) from exc
         zone = zone_name(value.tzinfo)
         named = {"zone": zone} if zone else {}
         return self.envelope(
-            value=wall, utc=utc, offset=_seconds(offset), **named, **fold
+            value=wall, utc=utc, offset=offset_seconds(offset), **named, **fold
         )
 
-    def decode(self, fields: Fields, decoder: Any) -> datetime:
+    def decode(self, fields: Fields, decoder: Decoder) -> datetime:
         wall = parse_utc(fields.text("value") + "Z").replace(
             tzinfo=None, fold=int(fields.has("fold"))
         )
         if fields.boolean("naive"):
             return wall
         utc = parse_utc(fields.text("utc"))
-        fixed = wall.replace(tzinfo=_fixed(fields.tree("offset")))
+        fixed = wall.replace(tzinfo=fixed_zone(fields.tree("offset")))
         if utc_text(fixed) != utc_text(utc):
-            fields.fail("has 'value', 'offset' and 'utc' that contradict each other")
+            raise fields.error(
+                "has 'value', 'offset' and 'utc' that contradict each other"
+            )
         if not fields.has("zone"):
             return fixed
         zone = find_zone(fields.text("zone"))
@@ -105,13 +113,13 @@ class DateCodec(Codec):
 
     name = "date"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         return self.envelope(value=value.isoformat())
 
-    def decode(self, fields: Fields, decoder: Any) -> date:
+    def decode(self, fields: Fields, decoder: Decoder) -> date:
         text = fields.text("value")
         if len(text) != len("YYYY-MM-DD"):
-            fields.fail("needs a date such as '2026-01-31' as 'value'")
+            raise fields.error("needs a date such as '2026-01-31' as 'value'")
         return date.fromisoformat(text)
 
 
@@ -120,7 +128,7 @@ class TimeCodec(Codec):
 
     name = "time"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         fields: dict[str, Any] = {
             "value": value.replace(tzinfo=None, fold=0).isoformat("microseconds")
         }
@@ -131,30 +139,30 @@ class TimeCodec(Codec):
             if zone is not None:
                 fields["zone"] = zone
             elif offset is not None:
-                fields["offset"] = _seconds(offset)
+                fields["offset"] = offset_seconds(offset)
             else:
-                refuse(
+                raise refusal(
                     path,
                     "the time's zone has neither a name nor a fixed offset. Use a "
                     "zoneinfo.ZoneInfo or a datetime.timezone.",
                 )
         return self.envelope(**fields)
 
-    def decode(self, fields: Fields, decoder: Any) -> time:
+    def decode(self, fields: Fields, decoder: Decoder) -> time:
         text = fields.text("value")
         if len(text) != len("HH:MM:SS.ffffff"):
-            fields.fail("needs a time such as '12:30:00.000000' as 'value'")
+            raise fields.error("needs a time such as '12:30:00.000000' as 'value'")
         moment = time.fromisoformat(text).replace(fold=int(fields.has("fold")))
         if fields.has("zone"):
             zone = find_zone(fields.text("zone"))
             if zone is None:
-                fields.fail(
+                raise fields.error(
                     f"names the zone {fields.text('zone')!r}, which this machine "
                     "does not know. Install the package 'tzdata'"
                 )
             return moment.replace(tzinfo=zone)
         if fields.has("offset"):
-            return moment.replace(tzinfo=_fixed(fields.tree("offset")))
+            return moment.replace(tzinfo=fixed_zone(fields.tree("offset")))
         return moment
 
 
@@ -163,12 +171,12 @@ class TimedeltaCodec(Codec):
 
     name = "timedelta"
 
-    def encode(self, value: Any, encoder: Any, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
         return self.envelope(
             days=value.days, seconds=value.seconds, microseconds=value.microseconds
         )
 
-    def decode(self, fields: Fields, decoder: Any) -> timedelta:
+    def decode(self, fields: Fields, decoder: Decoder) -> timedelta:
         return timedelta(
             days=fields.integer("days", -999_999_999, 999_999_999),
             seconds=fields.integer("seconds", 0, _DAY - 1),
@@ -176,12 +184,19 @@ class TimedeltaCodec(Codec):
         )
 
 
-def _seconds(offset: timedelta) -> int | float:
+def offset_seconds(offset: timedelta) -> int | float:
+    """Return an offset from UTC in seconds."""
     seconds = offset.total_seconds()
     return int(seconds) if seconds == int(seconds) else seconds
 
 
-def _fixed(offset: Any) -> timezone:
+def fixed_zone(offset: Any) -> timezone:
+    """Return the zone of a stored offset from UTC in seconds.
+
+    Raises:
+        TypeError: It is no number.
+        ValueError: It is a day or more.
+    """
     if not isinstance(offset, int | float) or isinstance(offset, bool):
         raise TypeError("'offset' is a number of seconds")
     if not -_DAY < offset < _DAY:
