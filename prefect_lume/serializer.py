@@ -37,7 +37,7 @@ class NotStoredError(DecodingError):
         )
 
 
-class LumeSerializer(Serializer):  # type: ignore[type-arg]  # Prefect: not [Any]
+class LumeSerializer(Serializer):
     """Writes results as JSON with the codecs of the results database.
 
     Numbers, text, containers, times, numpy arrays, tables, `FileReference` and

@@ -111,7 +111,9 @@ def run_demo(context: Context, parameters: Mapping[str, Any], steps: Steps) -> O
     start = time.perf_counter()
     folder = example_package()
     services = context.services
-    with steps.step("Opening the registry and starting Prefect"):
+    with steps.step("Starting Prefect"), get_client(sync_client=True) as client:
+        client.hello()
+    with steps.step("Opening the registry"):
         context.scheduling_service().create_project(_PROJECT, "The built-in example")
     with steps.step("Registering the model, its deployment and its flows"):
         model = Model.create_model(**_MODEL, services=services)
@@ -119,7 +121,7 @@ def run_demo(context: Context, parameters: Mapping[str, Any], steps: Steps) -> O
     with steps.step("Registering the flow-of-flows and composing it"):
         FlowOfFlows.from_yaml(folder / "injector.yaml", services=services).register()
         chain = FlowOfFlows.from_registry(_PROJECT, _PROJECT, services=services)
-        parent = chain.compose()
+        parent = chain.compose(observer=_Watcher(steps))
     flow_runs: Mapping[str, str] = parent(**parameters)
     with steps.step("Reading the results back"):
         results = list(

@@ -85,6 +85,11 @@ def latest_finished(runs: Iterable[FlowRun]) -> FlowRun | None:
     return None
 
 
+def unfinished(runs: Iterable[FlowRun]) -> list[FlowRun]:
+    """Return the runs that are still under way, or seem to be."""
+    return [run for run in runs if run.state is not None and not run.state.is_final()]
+
+
 def read(flow_run_id: UUID) -> FlowRun:
     """Read a flow run."""
     with get_client(sync_client=True) as client:

@@ -12,6 +12,15 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 
 from prefect_lume.composer.location import Located, prefect_deployment_name
+from prefect_lume.composer.remote_names import (
+    DEPLOYMENT,
+    ENTRYPOINT,
+    FLOW,
+    FLOW_NAME,
+    HOME,
+    PACKAGE,
+    SERVICES,
+)
 from prefect_lume.composition import ComposingFlow
 from prefect_lume.config import Context, open_context
 from prefect_lume.credentials import LumeServices
@@ -20,17 +29,8 @@ from prefect_lume.errors import ConfigurationError, NotFoundError
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import WorkPool
 
-#: Where a worker finds every subflow: see :mod:`prefect_lume.composer.remote`.
-ENTRYPOINT: Final = "prefect_lume.composer.remote.subflow"
 
-#: Results are kept for the parent, without pickle. A task is not skipped because its
-#: result happens to be kept now: only where its author asked for a cache.
-KEEPING: Final = {
-    "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
-    "PREFECT_TASKS_DEFAULT_PERSIST_RESULT": "true",
-    "PREFECT_TASKS_DEFAULT_NO_CACHE": "true",
-    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "lume",
-}
+_MOST_POOLS: Final = 50
 
 
 def deploy(
@@ -53,13 +53,13 @@ def deploy(
             not stored, or the work pool takes no image.
     """
     context = open_context(services)
-    shared = {**KEEPING, **_services_env(context, services)}
+    shared = _services_env(context, services)
     names: list[str] = []
     with get_client(sync_client=True) as client:
         pool = _pool(client, work_pool_name)
-        if pool.type == "process" and "PREFECT_LUME_SERVICES" not in shared:
+        if pool.type == "process" and SERVICES not in shared:
             # Same machine, same embedded databases, whatever the worker's home is.
-            shared["PREFECT_LUME_HOME"] = str(context.home)
+            shared[HOME] = str(context.home)
         for subflow, located in subflows:
             name = prefect_deployment_name(subflow)
             if name in names:
@@ -126,7 +126,7 @@ def _pool(client: SyncPrefectClient, name: str) -> WorkPool:
     try:
         return client.read_work_pool(name)
     except ObjectNotFound as error:
-        known = [pool.name for pool in client.read_work_pools()]
+        known = [pool.name for pool in client.read_work_pools(limit=_MOST_POOLS)]
         raise NotFoundError(
             "work pool",
             name,
@@ -138,9 +138,6 @@ def _pool(client: SyncPrefectClient, name: str) -> WorkPool:
 def _services_env(
     context: Context, services: LumeServices | str | None
 ) -> dict[str, str]:
-    env = {}
-    if context.services.file_storage:
-        env["PREFECT_RESULTS_DEFAULT_STORAGE_BLOCK"] = context.services.file_storage
     if isinstance(services, str):
         name: str | None = services
     elif services is None:
@@ -153,9 +150,7 @@ def _services_env(
                 "Subflows on a work pool find their services by the Block's name: "
                 "save the LumeServices Block first, services.save('lume')."
             )
-    if name:
-        env["PREFECT_LUME_SERVICES"] = name
-    return env
+    return {SERVICES: name} if name else {}
 
 
 def _flow_env(
@@ -165,12 +160,10 @@ def _flow_env(
     deployment = located.deployment
     if deployment is not None:
         return {
-            "PREFECT_LUME_FLOW": deployment.entrypoints[subflow.flow_name],
-            "PREFECT_LUME_FLOW_NAME": flow.name,
-            "PREFECT_LUME_DEPLOYMENT_ID": str(deployment.deployment_id),
-            "PREFECT_LUME_PACKAGE": (
-                f"{deployment.package_import_name}=={deployment.version}"
-            ),
+            FLOW: deployment.entrypoints[subflow.flow_name],
+            FLOW_NAME: flow.name,
+            DEPLOYMENT: str(deployment.deployment_id),
+            PACKAGE: (f"{deployment.package_import_name}=={deployment.version}"),
         }
     module, name = flow.fn.__module__, flow.fn.__qualname__
     found = sys.modules.get(module)
@@ -180,7 +173,7 @@ def _flow_env(
             f"{subflow.name!r}: it is defined in {module}:{name}. Move it to a module "
             f"of its own, or register the package that holds it."
         )
-    env = {"PREFECT_LUME_FLOW": f"{module}:{name}", "PREFECT_LUME_FLOW_NAME": flow.name}
+    env = {FLOW: f"{module}:{name}", FLOW_NAME: flow.name}
     file = getattr(found, "__file__", None)
     if file and "site-packages" not in file:
         levels = module.count(".") + (Path(file).name == "__init__.py")

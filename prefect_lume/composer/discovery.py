@@ -75,11 +75,7 @@ class _Search:
 
     def _value(self, value: Any, names: set[str], depth: int = 0) -> None:
         if isinstance(value, Task):
-            if value.name not in self.found:
-                self.found[value.name] = value
-                self.function(value.fn)
-        elif isinstance(value, Flow):
-            return  # Its tasks belong to a run of its own.
+            self._task(value)
         elif isinstance(value, types.ModuleType):
             for name in names:
                 member = value.__dict__.get(name)
@@ -92,11 +88,16 @@ class _Search:
             self._each(value, names, depth)
         elif isinstance(value, dict):
             self._each(value.values(), names, depth)
-        else:
+        elif not isinstance(value, Flow):  # Its tasks belong to a run of its own.
             self._class(value if isinstance(value, type) else type(value), names, depth)
 
+    def _task(self, task: Task[..., Any]) -> None:
+        if task.name not in self.found:
+            self.found[task.name] = task
+            self.function(task.fn)
+
     def _each(self, values: Any, names: set[str], depth: int) -> None:
-        if depth < 3:  # noqa: PLR2004 - tables of tasks are not nested deeper.
+        if depth < 3:
             for value in values:
                 self._value(value, names, depth + 1)
 
@@ -124,7 +125,9 @@ class _Search:
     def _local_names(self, function: Callable[..., Any], code: types.CodeType) -> None:
         """Add the names that code gives to tasks, or makes tasks of."""
         if not {"with_options", "task"} & {
-            name for part in _codes(code) for name in (*part.co_names, *part.co_varnames)
+            name
+            for part in _codes(code)
+            for name in (*part.co_names, *part.co_varnames)
         }:
             return
         try:
@@ -140,7 +143,9 @@ class _Search:
                 inner = node is not outer and node.name != getattr(
                     function, "__name__", ""
                 )
-                if inner and any(_called(item) == "task" for item in node.decorator_list):
+                if inner and any(
+                    _called(item) == "task" for item in node.decorator_list
+                ):
                     self.found.setdefault(node.name, Task(fn=_nothing, name=node.name))
 
 

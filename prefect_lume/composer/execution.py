@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from prefect.logging import get_run_logger
 from prefect.states import Cancelled
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at whether the parent was cancelled from outside.
 _LOOK: Final = 2.0
+
+#: A subflow, its run if there is one, and what went wrong or "".
+_Outcome: TypeAlias = "tuple[Step, FlowRun | None, str]"
+_Outcomes: TypeAlias = "queue.SimpleQueue[_Outcome]"
 
 
 class CancelledParent(BaseException):
@@ -71,21 +76,22 @@ class Execution:
         return {name: str(run.id) for name, run in self._finished.items()}
 
     def _stage(self, stage: tuple[Step, ...]) -> None:
-        outcomes: queue.SimpleQueue[tuple[Step, FlowRun | None, str]]
-        outcomes = queue.SimpleQueue()
+        outcomes: _Outcomes = queue.SimpleQueue()
         for step in stage:
             # In the order of the plan, so that a re-run finds its children again.
             self._tracking[step.name] = self._track(step)
         for step in stage:
             thread = threading.Thread(
-                target=copied(lambda step=step: outcomes.put(self._one(step))),
+                target=copied(functools.partial(self._put, outcomes, step)),
                 name=f"subflow {step.name}",
                 daemon=True,
             )
+            self._plan.observer(step.name, "started")
             thread.start()
         failures: dict[str, str] = {}
         for _ in stage:
             step, run, problem = self._next(outcomes)
+            self._plan.observer(step.name, "failed" if problem else "completed")
             if problem:
                 failures[step.name] = problem
             elif run is not None:
@@ -95,15 +101,15 @@ class Execution:
             ordered = {name: failures[name] for name in named if name in failures}
             raise SubflowError(self._plan.name, ordered)
 
-    def _next(
-        self, outcomes: queue.SimpleQueue[tuple[Step, FlowRun | None, str]]
-    ) -> tuple[Step, FlowRun | None, str]:
+    def _next(self, outcomes: _Outcomes) -> _Outcome:
         while True:
             try:
                 return outcomes.get(timeout=_LOOK)
             except queue.Empty:
                 state = children.read(self._parent_run_id).state
-                if state is not None and (state.is_cancelling() or state.is_cancelled()):
+                if state is not None and (
+                    state.is_cancelling() or state.is_cancelled()
+                ):
                     raise CancelledParent from None
 
     def _track(self, step: Step) -> TaskRun:
@@ -114,7 +120,10 @@ class Execution:
         }
         return children.track(self._parent_run_id, step, upstream)
 
-    def _one(self, step: Step) -> tuple[Step, FlowRun | None, str]:
+    def _put(self, outcomes: _Outcomes, step: Step) -> None:
+        outcomes.put(self._one(step))
+
+    def _one(self, step: Step) -> _Outcome:
         """Run one subflow; whatever happens to it becomes an outcome."""
         try:
             return self._finish(step)
@@ -123,7 +132,7 @@ class Execution:
         except BaseException as error:  # noqa: BLE001 - reported as the cause.
             return step, None, f"{type(error).__name__}: {error}"
 
-    def _finish(self, step: Step) -> tuple[Step, FlowRun | None, str]:
+    def _finish(self, step: Step) -> _Outcome:
         tracking = self._tracking[step.name]
         logger = get_run_logger()
         earlier = children.latest_finished(children.attempts(tracking))
@@ -133,7 +142,7 @@ class Execution:
             )
             return step, earlier, ""
         called = mapping.parameters(
-            step, self._given, self._finished, self._plan.services
+            step, self._given, self._finished, self._runner.noted, self._plan.services
         )
         run = self._runner.run(step, called, tracking)
         if run.state is not None and run.state.is_completed():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from prefect import Flow
@@ -13,11 +14,10 @@ from prefect import Flow
 from prefect_lume.composer import deploying, registering
 from prefect_lume.composer.location import Located, locate, prefect_deployment_name
 from prefect_lume.composer.parent import make_flow
-from prefect_lume.composer.plan import Plan, Step
+from prefect_lume.composer.plan import Observer, Plan, Step
 from prefect_lume.composer.running import run_plan
 from prefect_lume.composer.signatures import parent_parameters
 from prefect_lume.composition import (
-
     RESULT_REFERENCE,
     ComposingFlow,
     CompositionGraph,
@@ -118,7 +118,8 @@ class FlowOfFlows:
             CompositionError: Naming every problem of the file, each with its line.
         """
         if isinstance(source, str):
-            source = inspect.cleandoc(source) if "\n" in source else source
+            # Text in a docstring is indented; the lines keep their numbers.
+            source = textwrap.dedent(source) if "\n" in source else source
         return cls(load_yaml(source), flows, services)
 
     @classmethod
@@ -221,7 +222,9 @@ class FlowOfFlows:
         """Return a drawing of the flow graph for a terminal."""
         return self.graph.describe(width)
 
-    def compose(self, variable: str = "parent") -> Flow[..., Any]:
+    def compose(
+        self, variable: str = "parent", *, observer: Observer | None = None
+    ) -> Flow[..., Any]:
         """Return the parent: a Prefect flow with a typed signature.
 
         Its parameters are keyword-only: `<subflow>__<parameter>` for everything that
@@ -231,6 +234,8 @@ class FlowOfFlows:
         Args:
             variable: The name of the variable that will hold the flow, by which
                 `prefect deploy file.py:variable` finds it again.
+            observer: Called in the parent's process with a subflow's name and what
+                happened to it: `"started"`, `"completed"` or `"failed"`.
 
         Returns:
             A synchronous flow. It returns the flow run id of each subflow.
@@ -244,7 +249,7 @@ class FlowOfFlows:
         flows = {name: item.flow for name, item in self._flows().items()}
         parameters = parent_parameters(self.validate(), flows)
         return make_flow(
-            self.plan(),
+            self.plan(observer),
             parameters,
             run_plan,
             version=self.spec.version,
@@ -303,14 +308,15 @@ class FlowOfFlows:
             services=services or self.services,
         )
 
-    def plan(self) -> Plan:
-        """Return what the parent flow runs."""
+    def plan(self, observer: Observer | None = None) -> Plan:
+        """Return what the parent flow runs, watched by an observer if there is one."""
         graph = self.validate()
         steps = {flow.name: self._step(flow, graph) for flow in self._composing(graph)}
         stages = tuple(
             tuple(steps[flow.name] for flow in level) for level in graph.levels
         )
-        return Plan(self.spec.name, stages, self.services)
+        plan = Plan(self.spec.name, stages, self.services)
+        return plan if observer is None else replace(plan, observer=observer)
 
     @staticmethod
     def _composing(graph: CompositionGraph) -> list[ComposingFlow]:

@@ -1,97 +1,122 @@
 """Keeps what later subflows read, and nothing else, without touching the user's code.
 
-A child flow in this process gets a result store that writes the return values of the
-mapped tasks, and of the flow itself, where they can be read again. Everything else is
-as it would be without us: what is not persisted stays so, and as nothing is stored
-under a cache key, no task is skipped because its result happens to be stored.
+The code of a subflow runs with a result store that writes the return values of the
+mapped tasks where they can be read again. Everything else is as it would be without
+us: what is not persisted stays so, and as nothing of ours is stored under a cache key,
+no task is skipped because its result happens to be stored.
+
+Prefect's own switch, `PREFECT_RESULTS_PERSIST_BY_DEFAULT`, would not do: it makes
+tasks with equal inputs share a result, and what a task without a cache (`NO_CACHE`)
+returns is announced and never written.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self, TypeAlias, cast
 
+from prefect import Flow, Task
 from prefect.context import TaskRunContext
-from prefect.results import ResultStore, should_persist_result
-from prefect.serializers import Serializer
+from prefect.filesystems import WritableFileSystem
+from prefect.results import (  # type: ignore[attr-defined]  # records: documented there
+    ResultRecord,
+    ResultRecordMetadata,
+    ResultStore,
+    should_persist_result,
+)
+from prefect.types import DateTime
 from pydantic import PrivateAttr
 
 from prefect_lume.serializer import LumeSerializer
 
-if TYPE_CHECKING:
-    from datetime import datetime
+#: Task name → where the results of its runs are.
+Noted: TypeAlias = dict[str, list[ResultRecordMetadata]]
 
-    from prefect import Flow, Task
-    from prefect.results import ResultRecord
+__all__ = ["Noted", "ResultRecordMetadata", "SubflowResultStore"]
 
 _logger = logging.getLogger("prefect.flow_runs.prefect_lume")
 
 
 class SubflowResultStore(ResultStore):
-    """A result store that keeps the results of one flow and of some of its tasks.
+    """A result store that keeps the results of some tasks."""
 
-    Attributes:
-        kept_flow: The name of the flow whose return value is kept.
-        kept_tasks: The names of the tasks whose results are kept.
-    """
+    _kept_tasks: frozenset[str] = PrivateAttr(default=frozenset())
+    _storage: WritableFileSystem | None = PrivateAttr(default=None)
+    _noted: Noted = PrivateAttr(default_factory=dict)
+    _keeps: str = PrivateAttr(default="")
 
-    kept_flow: str = ""
-    kept_tasks: frozenset[str] = frozenset()
-    _keeps: bool = PrivateAttr(default=False)
-    _own: Serializer | None = PrivateAttr(default=None)
+    @classmethod
+    def around(
+        cls,
+        own: ResultStore,
+        kept_tasks: frozenset[str],
+        storage: WritableFileSystem | None = None,
+        noted: Noted | None = None,
+    ) -> Self:
+        """Return a store that is like another one, but for the kept tasks.
 
-    def _for(self, runnable: Flow[..., Any] | Task[..., Any], kept: bool) -> Self:
-        # `_own` is what the user's code would use here, had we not been there.
-        own = self.serializer if runnable.result_serializer is not None else self._own
-        self._own = own if own is not None else self.serializer
-        self._keeps = kept
-        keep_as_ours = kept and runnable.result_serializer is None
-        self.serializer = LumeSerializer() if keep_as_ours else self._own
-        return self
-
-    async def aupdate_for_flow(self, flow: Flow[..., Any]) -> Self:
-        """Return the store of a flow called in the subflow, or of the subflow."""
-        store = await super().aupdate_for_flow(flow)
-        return store._for(flow, flow.name == self.kept_flow)
-
-    def update_for_flow(self, flow: Flow[..., Any], **options: Any) -> Self:
-        """Return the store of a flow called in the subflow, or of the subflow."""
-        store = super().update_for_flow(flow, _sync=True, **_without_sync(options))
-        return store._for(flow, flow.name == self.kept_flow)
+        Args:
+            own: The store that the flow would have without us.
+            kept_tasks: The names of the tasks whose results are kept.
+            storage: Where they are written; by default where `own` writes.
+            noted: Filled with where they are.
+        """
+        store = cls(**{name: getattr(own, name) for name in ResultStore.model_fields})
+        store._kept_tasks = kept_tasks
+        store._storage = storage
+        store._noted = noted if noted is not None else {}
+        return store
 
     async def aupdate_for_task(self, task: Task[..., Any]) -> Self:
         """Return the store of a task of the subflow."""
-        store = await super().aupdate_for_task(task)
-        return store._for(task, task.name in self.kept_tasks)
+        return (await super().aupdate_for_task(task))._for(task)
 
     def update_for_task(self, task: Task[..., Any], **options: Any) -> Self:
         """Return the store of a task of the subflow."""
-        store = super().update_for_task(task, _sync=True, **_without_sync(options))
-        return store._for(task, task.name in self.kept_tasks)
+        # `_sync`: Prefect's own way to say so, which its types leave out.
+        store = super().update_for_task(task, **{**options, "_sync": True})
+        return cast("Self", store)._for(task)
+
+    def update_for_flow(self, flow: Flow[..., Any], **options: Any) -> Self:
+        """Return the store of a flow called in the subflow: nothing is kept there."""
+        store = super().update_for_flow(flow, **{**options, "_sync": True})
+        inner = cast("Self", store)
+        inner._kept_tasks = frozenset()
+        return inner
+
+    def _for(self, task: Task[..., Any]) -> Self:
+        self._keeps = task.name if task.name in self._kept_tasks else ""
+        if self._keeps and task.result_serializer is None:
+            self.serializer = LumeSerializer()
+        if self._keeps and task.result_storage is None and self._storage is not None:
+            self.result_storage = self._storage
+        return self
 
     def create_result_record(
-        self, obj: Any, key: str | None = None, expiration: datetime | None = None
+        self, obj: Any, key: str | None = None, expiration: DateTime | None = None
     ) -> ResultRecord[Any]:
         """Create the record of a result, and write it if it is to be kept."""
-        persisted_anyway = should_persist_result()
-        if not self._keeps or persisted_anyway or isinstance(obj, BaseException):
+        if not self._keeps or isinstance(obj, BaseException):
             return super().create_result_record(obj, key, expiration)
-        # No cache key: the record is only ever found through its own run.
-        record = super().create_result_record(obj, None, expiration)
+        # Where Prefect does not persist, no cache key either: the record is then only
+        # ever found through its own run.
+        by_prefect = should_persist_result() and key is not None
+        record = super().create_result_record(
+            obj, key if by_prefect else None, expiration
+        )
+        self._noted.setdefault(self._keeps, []).append(record.metadata)
+        if not by_prefect:
+            self._write(record)
+        return record
+
+    def _write(self, record: ResultRecord[Any]) -> None:
         try:
-            # A flow's store would write its metadata nowhere: here they go together.
-            whole = self.model_copy(update={"metadata_storage": None})
-            whole.persist_result_record(record)
+            self.persist_result_record(record)
         except Exception as error:  # noqa: BLE001 - the user's task did its work.
             _logger.warning("A result could not be kept for later subflows: %s", error)
-            return record
+            return
         context = TaskRunContext.get()
         if context is not None:
             # Prefect tells its server where a task's result is only if the run
             # persists. This one does from here on; nothing more of it is written.
             context.persist_result = True
-        return record
-
-
-def _without_sync(options: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name != "_sync"}

@@ -68,10 +68,11 @@ def make_importable(deployment: DeploymentRecord, packages_path: Path) -> None:
 
 
 def _unpack(deployment: DeploymentRecord, packages_path: Path) -> None:
-    from prefect_lume.packages import unpack
+    from prefect_lume.packages import inspect_source, unpack
 
     name, wanted = deployment.package_import_name, deployment.version
-    folder = unpack(deployment.source, deployment.sha256, packages_path)
+    source = inspect_source(deployment.source)
+    folder = unpack(source, packages_path, sha256=deployment.sha256)
     loaded = sys.modules.get(name)
     where = str(getattr(loaded, "__file__", "") or "")
     if loaded is not None and not where.startswith(str(folder)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from prefect import Flow
 
     from prefect_lume.composition import MappedParameter
+
+#: Told what happens to each subflow: its name, and ``"started"``, ``"completed"`` or
+#: ``"failed"``.
+Observer = Callable[[str, str], None]
 
 #: The values of the parent's reserved parameter ``run_subflows``.
 IN_PROCESS = "in-process"
@@ -55,6 +59,10 @@ class Step:
         return [*project, *self.labels]
 
 
+def _unobserved(subflow: str, event: str) -> None:
+    """The observer of a plan that nobody watches."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """The stages of a flow-of-flows, in order; a stage's steps run at the same time.
@@ -63,11 +71,13 @@ class Plan:
         name: The parent flow's name.
         stages: The steps of each stage.
         services: The services of the composition: a Block, its name, or nothing.
+        observer: Told what happens to each subflow, in the parent's thread.
     """
 
     name: str
     stages: tuple[tuple[Step, ...], ...]
     services: Any = field(default=None, hash=False, repr=False)
+    observer: Observer = field(default=_unobserved, hash=False, repr=False)
 
     def steps(self) -> Iterator[Step]:
         """Every step, stage by stage."""

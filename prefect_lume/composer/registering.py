@@ -34,9 +34,7 @@ def register(spec: FlowOfFlowsSpec, services: Any = None) -> str:
         if key in ids:
             continue
         try:
-            ids[key] = registry.get_flow(
-                project_name=key[0], flow_name=key[1]
-            ).flow_id
+            ids[key] = registry.get_flow(project_name=key[0], flow_name=key[1]).flow_id
         except NotFoundError:
             missing.append(f"{key[0]}/{key[1]}")
     if missing:

@@ -1,22 +1,29 @@
 """Where a worker finds a subflow: the entry point of its Prefect deployment.
 
 The environment says which flow it is (`PREFECT_LUME_FLOW`), and which of the registry's
-deployments holds it (`PREFECT_LUME_DEPLOYMENT_ID`). Importing this module also makes
-the result serializer known to Prefect in the worker's process.
+deployments holds it (`PREFECT_LUME_DEPLOYMENT_ID`).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import traceback
 from typing import Any
 
-import prefect_lume.serializer  # noqa: F401 - registers it with Prefect.
+from prefect_lume.composer.child import as_child
 from prefect_lume.composer.packages import (
     import_entrypoint,
     installed_version,
     make_importable,
+)
+from prefect_lume.composer.remote_names import (
+    DEPLOYMENT,
+    FLOW,
+    FLOW_NAME,
+    KEEP,
+    PACKAGE,
 )
 from prefect_lume.config import open_context
 from prefect_lume.errors import ConfigurationError
@@ -30,22 +37,35 @@ def load_subflow() -> Any:
         PackageError: Its package cannot be imported.
         IntegrityError: The package's source is not the registered one.
     """
-    entrypoint = os.environ.get("PREFECT_LUME_FLOW", "")
+    entrypoint = os.environ.get(FLOW, "")
     if not entrypoint:
         raise ConfigurationError(
-            "PREFECT_LUME_FLOW is not set: create the Prefect deployments of subflows "
+            f"{FLOW} is not set: create the Prefect deployments of subflows "
             "with FlowOfFlows.deploy_subflows."
         )
-    package, _, version = os.environ.get("PREFECT_LUME_PACKAGE", "").partition("==")
-    number = os.environ.get("PREFECT_LUME_DEPLOYMENT_ID", "")
+    package, _, version = os.environ.get(PACKAGE, "").partition("==")
+    number = os.environ.get(DEPLOYMENT, "")
     if number and installed_version(package) != version:
         context = open_context()
         registry = context.model_db_service()
         deployment = registry.get_deployment(deployment_id=int(number))
         make_importable(deployment, context.packages_path)
     flow = import_entrypoint(entrypoint)
-    name = os.environ.get("PREFECT_LUME_FLOW_NAME") or flow.name
-    return flow if flow.name == name else flow.with_options(name=name)
+    name = os.environ.get(FLOW_NAME) or flow.name
+    if flow.name != name:
+        flow = flow.with_options(name=name)
+    storage = open_context().services.file_storage or None
+    return as_child(flow, _kept_tasks(), storage=storage)
+
+
+def _kept_tasks() -> frozenset[str]:
+    try:
+        names = json.loads(os.environ.get(KEEP) or "[]")
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{KEEP} must be a JSON list of task names."
+        ) from error
+    return frozenset(map(str, names))
 
 
 _loaded: list[Any] = []

@@ -2,36 +2,44 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.sorting import TaskRunSort
 from prefect.filesystems import LocalFileSystem, WritableFileSystem
-from prefect.results import ResultRecord, ResultRecordMetadata
+from prefect.results import aget_default_result_storage, aresolve_result_storage
+from prefect.utilities.asyncutils import run_coro_as_sync
 
+from prefect_lume.composer.keeping import Noted, ResultRecordMetadata
 from prefect_lume.errors import AmbiguousError, DecodingError, LumeError, NotFoundError
 from prefect_lume.serializer import NotStoredError, load
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from prefect.client.schemas.objects import FlowRun, State, TaskRun
+    from prefect.client.schemas.objects import FlowRun, TaskRun
 
 #: How long the API may take to show the task runs of a finished flow run.
 _PATIENCE: Final = 30.0
+#: The same, when this process ran the task and should know of it without the API.
+_LESS_PATIENCE: Final = 5.0
 _PAUSE: Final = 0.1
 _PAGE: Final = 200
 
 
-def returned(run: FlowRun, task_name: str | None) -> Any:
+def returned(run: FlowRun, task_name: str | None, noted: Noted | None = None) -> Any:
     """Return what a completed child run's task, or the flow itself, returned.
 
     Args:
         run: The completed child run.
         task_name: The task; ``None`` means the flow's own return value.
+        noted: Task name → where its results are, when this process ran it; what is
+            not in it is asked of the API, which shows task runs seconds later.
 
     Raises:
         NotFoundError: No task of that name completed; the message lists those that
@@ -40,14 +48,32 @@ def returned(run: FlowRun, task_name: str | None) -> Any:
         DecodingError: The result was not kept in a form that can be read.
     """
     if task_name is None:
-        return _value(run.state, "the flow")
-    task_run = named_task(run, task_name)
-    return _value(task_run.state, f"the task {task_name!r}")
+        return _value(run.state.data if run.state else None, "the flow")
+    what = f"the task {task_name!r}"
+    here = (noted or {}).get(task_name, [])
+    if len(here) == 1:
+        return _value(here[0], what)
+    if here:
+        raise _several(task_name, len(here))
+    # `noted` is empty after a restart, and for a subflow that ran elsewhere.
+    patience = _LESS_PATIENCE if noted is not None else _PATIENCE
+    state = named_task(run, task_name, patience).state
+    return _value(state.data if state else None, what)
 
 
-def named_task(run: FlowRun, task_name: str) -> TaskRun:
-    """Return the one completed task run of a name, once the API shows it."""
-    deadline = time.monotonic() + _PATIENCE
+def named_task(run: FlowRun, task_name: str, patience: float = _PATIENCE) -> TaskRun:
+    """Return the one completed task run of a name, once the API shows it.
+
+    Args:
+        run: The completed child run.
+        task_name: The task.
+        patience: Seconds that the API may take to show it.
+
+    Raises:
+        NotFoundError: No task of that name completed.
+        AmbiguousError: Several did.
+    """
+    deadline = time.monotonic() + patience
     while True:
         runs = _task_runs(run.id)
         named = _named(runs, task_name)
@@ -60,18 +86,22 @@ def named_task(run: FlowRun, task_name: str) -> TaskRun:
     if len(done) == 1:
         return done[0]
     if done:
-        raise AmbiguousError(
-            f"{len(done)} runs of the task {task_name!r} completed, so which result is "
-            f"meant cannot be told. Give the one that is meant a name of its own with "
-            f".with_options(name=...), or return the value from the flow and leave "
-            f"parent_task_name out."
-        )
+        raise _several(task_name, len(done))
     raise NotFoundError(
         "completed run of the task",
         task_name,
         known=sorted({_name_of(item) for item in runs}),
         hint="Name a task that ran, or return the value from the flow and leave "
         "parent_task_name out.",
+    )
+
+
+def _several(task_name: str, count: int) -> AmbiguousError:
+    return AmbiguousError(
+        f"{count} runs of the task {task_name!r} completed, so which result is meant "
+        f"cannot be told. Give the one that is meant a name of its own with "
+        f".with_options(name=...), or return the value from the flow and leave "
+        f"parent_task_name out."
     )
 
 
@@ -105,10 +135,7 @@ def _name_of(task_run: TaskRun) -> str:
     return name if dash and digits_are_ours else task_run.name
 
 
-def _value(state: State[Any] | None, what: str) -> Any:
-    metadata = state.data if state is not None else None
-    if isinstance(metadata, ResultRecord):
-        metadata = metadata.metadata
+def _value(metadata: Any, what: str) -> Any:
     if not isinstance(metadata, ResultRecordMetadata):
         raise DecodingError(
             "",
@@ -146,8 +173,7 @@ def _value(state: State[Any] | None, what: str) -> Any:
 def _payload(metadata: ResultRecordMetadata) -> bytes:
     # Prefect's own reader would choose the deserializer by what is stored; the type
     # has been checked, so the record is opened here.
-    key = metadata.storage_key or ""
-    content = _storage(metadata).read_path(key, _sync=True)  # type: ignore[call-arg]
+    content = run_coro_as_sync(_content(metadata))
     record = json.loads(content)
     if isinstance(record, dict) and "metadata" not in record:
         return content  # Prefect writes the result of a flow without a record.
@@ -157,14 +183,16 @@ def _payload(metadata: ResultRecordMetadata) -> bytes:
     return result.encode("utf-8", "surrogatepass")
 
 
-def _storage(metadata: ResultRecordMetadata) -> WritableFileSystem:
-    from pathlib import Path
-
-    from prefect.results import get_default_result_storage, resolve_result_storage
-
+async def _content(metadata: ResultRecordMetadata) -> bytes:
+    key = metadata.storage_key or ""
+    storage: WritableFileSystem
     if metadata.storage_block_id is not None:
-        return resolve_result_storage(metadata.storage_block_id, _sync=True)
-    key = Path(metadata.storage_key or "")
-    if key.is_absolute():
-        return LocalFileSystem(basepath=str(key.parent))
-    return get_default_result_storage(_sync=True)
+        storage = await aresolve_result_storage(metadata.storage_block_id)
+    elif Path(key).is_absolute():
+        storage = LocalFileSystem(basepath=str(Path(key).parent))
+    else:
+        storage = await aget_default_result_storage()
+    # Blocks of both kinds exist: those whose methods return the value in a
+    # synchronous flow, and those that always return a coroutine.
+    content: Any = storage.read_path(key)
+    return bytes(await content if inspect.isawaitable(content) else content)

@@ -6,33 +6,31 @@ import asyncio
 import contextlib
 import contextvars
 import functools
-import inspect
+import json
 import threading
 import time
-import types
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from copy import copy
 from typing import TYPE_CHECKING, Any, Final
 
 from prefect.client.orchestration import get_client
-from prefect.context import FlowRunContext
 from prefect.flow_engine import run_flow
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import Cancelled, Cancelling, Crashed, Pending, Scheduled
 from prefect.utilities.callables import get_call_parameters
 
 from prefect_lume.composer import children
-from prefect_lume.composer.keeping import SubflowResultStore
+from prefect_lume.composer.child import as_child
+from prefect_lume.composer.keeping import Noted
 from prefect_lume.composer.plan import Step
+from prefect_lume.composer.remote_names import ENTRYPOINT, KEEP
 from prefect_lume.config import running_deployment
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from prefect import Flow
-    from prefect.client.schemas.objects import FlowRun, State, TaskRun
-    from prefect.filesystems import WritableFileSystem
+    from prefect.client.schemas.objects import FlowRun, TaskRun
 
 #: Seconds between two looks at a subflow that runs elsewhere.
 POLL: Final = 0.5
@@ -50,6 +48,11 @@ class Runner(ABC):
         # a time. It costs tens of milliseconds, and nothing on PostgreSQL.
         self._creating = threading.Lock()
         self._running: dict[UUID, str] = {}
+        self._noted: dict[UUID, Noted] = {}
+
+    def noted(self, flow_run_id: UUID) -> Noted | None:
+        """Return where the results of a subflow's tasks are, if it ran in here."""
+        return self._noted.get(flow_run_id)
 
     @abstractmethod
     def run(
@@ -80,10 +83,11 @@ class InProcess(Runner):
     """Runs subflows in this process, as Prefect runs a flow called in a flow.
 
     Args:
-        storage: Where kept results are written; ``None`` means Prefect's default.
+        storage: The filesystem Block to which kept results are written, as
+            ``"type-slug/name"``; ``None`` means Prefect's default.
     """
 
-    def __init__(self, storage: WritableFileSystem | None = None) -> None:
+    def __init__(self, storage: str | None = None) -> None:
         super().__init__()
         self._storage = storage
 
@@ -94,9 +98,20 @@ class InProcess(Runner):
         flow = step.flow
         if flow is None:  # pragma: no cover - refused before anything runs.
             raise RuntimeError(f"The subflow {step.name!r} has no flow object.")
+        for run in children.unfinished(children.attempts(tracking)):
+            # The process of an earlier attempt died, and this run of it with it.
+            message = "The process of its parent ended before it did."
+            children.set_state(run.id, Crashed(message=message), force=True)
         started = _Once(self._creating)
         try:
-            child = _child(flow, started.release)
+            noted: Noted = {}
+            child = as_child(
+                flow,
+                step.kept,
+                storage=self._storage,
+                noted=noted,
+                started=started.release,
+            )
             complete = get_call_parameters(flow.fn, (), dict(parameters))
             with get_client(sync_client=True) as client:
                 run = client.create_flow_run(
@@ -107,6 +122,7 @@ class InProcess(Runner):
                     parent_task_run_id=tracking.id,
                     state=Pending(),
                 )
+            self._noted[run.id] = noted
             with self._under_way(run, step), self._surroundings(step):
                 _call(child, run, complete)
         finally:
@@ -121,22 +137,13 @@ class InProcess(Runner):
 
     @contextlib.contextmanager
     def _surroundings(self, step: Step) -> Iterator[None]:
-        parent = FlowRunContext.get()
-        store = SubflowResultStore(
-            result_storage=self._storage,
-            kept_flow=step.flow_name,
-            kept_tasks=step.kept,
-        )
         token = running_deployment.set(step.registry_deployment)
-        with contextlib.ExitStack() as stack:
-            stack.callback(running_deployment.reset, token)
-            # Prefect joins the thread of its heartbeats in steps of a second.
-            stack.enter_context(
-                temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
-            )
-            if parent is not None:
-                stack.enter_context(parent.model_copy(update={"result_store": store}))
-            yield
+        # Prefect joins the thread of its heartbeats in steps of a second.
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            try:
+                yield
+            finally:
+                running_deployment.reset(token)
 
 
 class AsDeployments(Runner):
@@ -172,10 +179,9 @@ class AsDeployments(Runner):
         self, step: Step, parameters: Mapping[str, Any], tracking: TaskRun
     ) -> FlowRun:
         earlier = children.attempts(tracking)
-        unfinished = [run for run in earlier if run.state and not run.state.is_final()]
-        if unfinished:
+        for run in children.unfinished(earlier):
             # The parent's process died and came back: its child lives on.
-            return unfinished[0]
+            return run
         key = f"{self._parent_run_id}:{step.name}:{len(earlier)}"
         with get_client(sync_client=True) as client:
             deployment = client.read_deployment_by_name(step.prefect_deployment)
@@ -187,7 +193,15 @@ class AsDeployments(Runner):
                 tags=children.tags_of(step),
                 idempotency_key=key,
                 parent_task_run_id=tracking.id,
+                job_variables=_job_variables(step, deployment.entrypoint),
             )
+
+
+def _job_variables(step: Step, entrypoint: str | None) -> dict[str, Any] | None:
+    """Return what tells one of our own Prefect deployments which results to keep."""
+    if entrypoint != ENTRYPOINT or not step.kept:
+        return None
+    return {"env": {KEEP: json.dumps(sorted(step.kept))}}
 
 
 class _Once:
@@ -206,41 +220,11 @@ class _Once:
                 self._lock.release()
 
 
-def _child(flow: Flow[..., Any], started: Callable[[], None]) -> Flow[..., Any]:
-    """Return a copy of a flow which tells when its own code starts."""
-    child = copy(flow)
-    # The run is named after the subflow, by which the parent's reader knows it.
-    child.flow_run_name = None
-    function = flow.fn
-
-    async def run_async(*args: Any, **kwargs: Any) -> Any:
-        started()
-        return await function(*args, **kwargs)
-
-    def run_sync(*args: Any, **kwargs: Any) -> Any:
-        started()
-        return function(*args, **kwargs)
-
-    wrapper = run_async if flow.isasync else run_sync
-    # Prefect evaluates annotations that are text in the globals of the function.
-    scope = getattr(inspect.unwrap(function), "__globals__", globals())
-    child.fn = functools.wraps(function)(
-        types.FunctionType(wrapper.__code__, scope, None, None, wrapper.__closure__)
-    )
-    return child
-
-
 def _call(child: Flow[..., Any], run: FlowRun, parameters: dict[str, Any]) -> None:
     """Run a child flow to its end; what it raises is kept in its state."""
     outcome = run_flow(child, flow_run=run, parameters=parameters, return_type="state")
     if asyncio.iscoroutine(outcome):
         asyncio.run(outcome)
-
-
-def forget_abandoned(run: FlowRun, state: State[Any] | None = None) -> None:
-    """Close a run in this process whose parent died before it ended."""
-    message = "The process of its parent ended before it did."
-    children.set_state(run.id, state or Crashed(message=message), force=True)
 
 
 def copied(job: Callable[[], Any]) -> Callable[[], Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
@@ -12,11 +12,8 @@ from prefect_lume.composer import children
 from prefect_lume.composer.execution import Execution
 from prefect_lume.composer.plan import DEPLOYMENTS, Plan
 from prefect_lume.composer.runners import AsDeployments, InProcess, Runner
-from prefect_lume.config import open_context
+from prefect_lume.config import open_context, running_services
 from prefect_lume.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from prefect.filesystems import WritableFileSystem
 
 
 def run_plan(plan: Plan, how: str, given: Mapping[str, Any]) -> Any:
@@ -38,7 +35,12 @@ def run_plan(plan: Plan, how: str, given: Mapping[str, Any]) -> Any:
     else:
         check_flows(plan)
         runner = InProcess(kept_results(plan.services))
-    return Execution(plan, given, runner).run()
+    # Subflows in this process, and their tasks, use the composition's services.
+    token = running_services.set(plan.services or running_services.get())
+    try:
+        return Execution(plan, given, runner).run()
+    finally:
+        running_services.reset(token)
 
 
 def check_flows(plan: Plan) -> None:
@@ -70,7 +72,6 @@ def check_deployments(plan: Plan) -> None:
         )
 
 
-def kept_results(services: Any) -> WritableFileSystem | None:
-    """Return where kept results are written: the services' Block, if it is saved."""
-    context = open_context(services)
-    return context.file_storage() if context.services.file_storage else None
+def kept_results(services: Any) -> str | None:
+    """Return the Block that kept results are written to, if the services name one."""
+    return open_context(services).services.file_storage or None

@@ -78,12 +78,10 @@ def _parameter(
         key: value for key, value in exposed.spec.schema.items() if key not in _NOT_OURS
     }
     kind: Any = _annotation(flow, exposed.parameter) if flow else Parameter.empty
+    annotation: Any = Annotated[kind, WithJsonSchema(schema)]
     if kind is Parameter.empty:
-        annotation = Annotated[
-            Any, AfterValidator(_follows(exposed)), WithJsonSchema(schema)
-        ]
-    else:
-        annotation = Annotated[kind, WithJsonSchema(schema)]
+        check = AfterValidator(_follows(exposed))
+        annotation = Annotated[Any, check, WithJsonSchema(schema)]
     if own is not None:
         default = own.default
     elif exposed.spec.default is not MISSING:

@@ -45,23 +45,15 @@ def json_form(value: Any, where: str = "value") -> Any:
     """
     if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str | int | float):
+        return _scalar(value, where)
     if isinstance(value, Enum):
         return json_form(value.value, where)
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, int):
-        return int(value)
-    if isinstance(value, float):
-        return _finite(float(value), where)
-    if isinstance(value, BaseModel):
-        return json_form(value.model_dump(mode="python"), where)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value)]
-        return json_form({name: getattr(value, name) for name in names}, where)
-    if isinstance(value, Mapping):
+    fields = _fields(value)
+    if fields is not None:
         return {
             _key(key, where): json_form(item, f"{where}[{key!r}]")
-            for key, item in value.items()
+            for key, item in fields.items()
         }
     if isinstance(value, list | tuple):
         return [json_form(item, f"{where}[{i}]") for i, item in enumerate(value)]
@@ -71,6 +63,26 @@ def json_form(value: Any, where: str = "value") -> Any:
     if isinstance(value, _PLAIN):
         return to_jsonable_python(value)
     return _array(value, where)
+
+
+def _scalar(value: str | float, where: str) -> Any:
+    if isinstance(value, Enum):
+        return _scalar(value.value, where)
+    if isinstance(value, str):
+        return str(value)
+    return int(value) if isinstance(value, int) else _finite(float(value), where)
+
+
+def _fields(value: Any) -> Mapping[Any, Any] | None:
+    """Return what becomes an object: a mapping, a model's or dataclass's fields."""
+    if isinstance(value, Mapping):
+        return value
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="python")
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        return {name: getattr(value, name) for name in names}
+    return None
 
 
 def _array(value: Any, where: str) -> Any:
