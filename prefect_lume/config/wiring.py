@@ -157,7 +157,7 @@ class Context:
                 "and 'results_sql': keep one of them."
             )
         if mongodb is not None:
-            return MongoDBService(mongodb.get_database())
+            return MongoDBService(mongodb.get_database)
         return SQLDBService(self._sql_engine(in_sql))
 
     def scheduling_service(self) -> SchedulingService:

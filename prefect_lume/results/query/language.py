@@ -61,10 +61,10 @@ def prepare(query: Mapping[str, Any] | None) -> dict[str, Any]:
             type or too large. The message names it.
 
     Example:
-        >>> prepare({"inputs.k": {"$gt": 1}, "unique_hash": "0f"})
-        {'inputs.k': {'$gt': 1}, '_id': {'$eq': '0f'}}
+        >>> prepare({"inputs.name": {"$gt": "a"}, "unique_hash": "0f"})
+        {'inputs.name': {'$gt': 'a'}, '_id': {'$eq': '0f'}}
     """
-    return _Reader(stored=False).query(query or {}, 0)
+    return _Reader(stored=False).query({} if query is None else query, 0)
 
 
 def validate(query: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def validate(query: Mapping[str, Any] | None) -> dict[str, Any]:
 language. Allowed: '$and', '$elemMatch', '$eq', '$exists', '$gt', '$gte', '$in', \
 '$lt', '$lte', '$ne', '$nin', '$nor', '$not', '$or', '$regex', '$size'.
     """
-    return _Reader(stored=True).query(query or {}, 0)
+    return _Reader(stored=True).query({} if query is None else query, 0)
 
 
 def refuse(name: str, allowed: Iterable[str] = OPERATORS) -> QueryError:
@@ -223,6 +223,8 @@ class _Reader:
             return {path: {name: operand}}
         forms = stored_forms(path, operand, where, ranged=name in RANGES)
         for _, value in forms:
+            if name in RANGES and isinstance(value, Mapping | list):
+                raise _not_ordered(where, operand)
             _check_value(where, value, ranged=name in RANGES)
         if len(forms) == 1:
             return {forms[0][0]: {name: forms[0][1]}}
@@ -232,20 +234,23 @@ class _Reader:
 
     def _alternatives(self, path: str, name: str, values: list[Any]) -> dict[str, Any]:
         where = f"{path}: {name}"
-        if self.stored:
-            for value in values:
-                _check_value(where, value, ranged=False)
-            return {path: {name: values}}
         by_path: dict[str, list[Any]] = {}
         for value in values:
-            for target, form in stored_forms(path, value, where, ranged=False):
+            forms = (
+                [(path, value)]
+                if self.stored
+                else stored_forms(path, value, where, ranged=False)
+            )
+            for target, form in forms:
                 _check_value(where, form, ranged=False)
                 by_path.setdefault(target, []).append(form)
-        if len(by_path) < 2:  # noqa: PLR2004 - one form needs no joint.
-            return {target: {name: v} for target, v in by_path.items()} or {
-                path: {name: []}
-            }
-        clauses = [_guarded(path, p, {"$in": v}) for p, v in by_path.items()]
+        if not by_path:
+            return {path: {name: []}}
+        if len(by_path) == 1:
+            return {target: {name: found} for target, found in by_path.items()}
+        clauses = [
+            _guarded(path, target, {"$in": found}) for target, found in by_path.items()
+        ]
         return {"$or" if name == "$in" else "$nor": clauses}
 
 
@@ -306,11 +311,15 @@ def check_path(name: object) -> str:
 
 def _check_value(where: str, value: Any, *, ranged: bool) -> None:
     if ranged and not isinstance(value, bool | int | float | str):
-        raise QueryError(
-            f"{where} compares with a number, text, a date or True/False, not "
-            f"{type(value).__name__}."
-        )
+        raise _not_ordered(where, value)
     _check_plain(where, value, 0)
+
+
+def _not_ordered(where: str, value: object) -> QueryError:
+    return QueryError(
+        f"{where} compares with a number, text, a datetime or True/False, not "
+        f"{type(value).__name__}."
+    )
 
 
 def _check_plain(where: str, value: Any, depth: int) -> None:

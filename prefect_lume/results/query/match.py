@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from prefect_lume.results.query.compare import MISSING, equals, ordered
-from prefect_lume.results.query.paths import expand, resolve
+from prefect_lume.results.query.paths import resolve
 
 Test = Callable[[Any], bool]
 
@@ -86,7 +86,9 @@ def _on_path(segments: list[str], name: str, operand: Any) -> Test:
     if name in {"$exists", "$size", "$elemMatch"}:
         # These ask about a list itself, never about its elements.
         return lambda tree: any(test(found) for found in resolve(tree, segments))
-    return lambda tree: any(test(found) for found in expand(resolve(tree, segments)))
+    return lambda tree: any(
+        test(found) for found in resolve(tree, segments, elements=True)
+    )
 
 
 def _negate(test: Test) -> Test:

@@ -19,7 +19,7 @@ SCALAR_VALUE: Final = "value"
 _ALIASES: Final = {"unique_hash": "_id"}
 #: Stored as text in UTC, not in an envelope, so that every store can sort by it.
 _TIMES: Final = frozenset({"date_modified"})
-_ESCAPED = re.compile(r"%(?!(?:2E|25|24|00|5F)|$)")
+_ESCAPED = re.compile(r"%(?!2E|25|24|00|5F)")
 
 
 def escape_path(path: str) -> str:

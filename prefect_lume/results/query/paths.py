@@ -13,43 +13,53 @@ from typing import Any
 from prefect_lume.results.query.compare import MISSING
 
 
-def resolve(value: Any, segments: Sequence[str]) -> Iterator[Any]:
+def resolve(
+    value: Any, segments: Sequence[str], *, elements: bool = False
+) -> Iterator[Any]:
     """Yield everything that a path leads to.
 
     Args:
         value: An object, or what is left of one on the way.
         segments: The path, split.
+        elements: Yield the elements of a list at the end as well, unless the path
+            ends in the list's own index in another list.
 
     Yields:
         Values; :data:`MISSING` where an object lacks the field. A list on the way
         yields nothing for the elements that cannot have the field.
 
     Example:
-        >>> list(resolve({"a": [{"b": 1}, {"b": 2}]}, ["a", "b"]))
-        [1, 2]
+        >>> list(resolve({"a": [{"b": 1}, {"b": [2]}]}, ["a", "b"], elements=True))
+        [1, 2, [2]]
     """
     if not segments:
+        if elements and isinstance(value, list):
+            yield from value
         yield value
     elif isinstance(value, Mapping):
         if segments[0] in value:
-            yield from resolve(value[segments[0]], segments[1:])
+            yield from resolve(value[segments[0]], segments[1:], elements=elements)
         else:
             yield MISSING
     elif isinstance(value, list):
-        yield from _resolve_list(value, segments)
+        yield from _resolve_list(value, segments, elements)
     else:
         yield MISSING
 
 
-def _resolve_list(elements: list[Any], segments: Sequence[str]) -> Iterator[Any]:
-    for element in elements:
-        if isinstance(element, Mapping):
-            yield from resolve(element, segments)
+def _resolve_list(
+    values: list[Any], segments: Sequence[str], elements: bool
+) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, Mapping):
+            yield from resolve(value, segments, elements=elements)
     position = index(segments[0])
-    if position is not None and position < len(elements):
-        element, rest = elements[position], segments[1:]
-        if not rest or isinstance(element, list | Mapping):
-            yield from resolve(element, rest)
+    if position is not None and position < len(values):
+        value, rest = values[position], segments[1:]
+        if not rest:
+            yield value
+        elif isinstance(value, list | Mapping):
+            yield from resolve(value, rest, elements=elements)
 
 
 def index(segment: str) -> int | None:
@@ -62,19 +72,6 @@ def index(segment: str) -> int | None:
     if not (segment.isascii() and segment.isdigit()):
         return None
     return int(segment) if segment == "0" or segment[0] != "0" else None
-
-
-def expand(values: Iterable[Any]) -> Iterator[Any]:
-    """Yield values, and before each list its elements.
-
-    Example:
-        >>> list(expand([1, [2, 3]]))
-        [1, 2, 3, [2, 3]]
-    """
-    for value in values:
-        if isinstance(value, list):
-            yield from value
-        yield value
 
 
 def project(tree: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:

@@ -15,9 +15,8 @@ from prefect_lume.results import query as language
 from prefect_lume.results.stores.trees import blobs_of
 
 if TYPE_CHECKING:
-    from prefect_lume.results.documents import DocumentBase
-
     from prefect_lume.results.codecs import Encoded
+    from prefect_lume.results.documents import DocumentBase
 
 #: Fields that every document has beside ``_id`` and that stores may promote to
 #: columns. They are plain values, never an envelope.

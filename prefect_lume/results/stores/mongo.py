@@ -91,11 +91,9 @@ class MongoDBService(DBService):
             config: None takes the defaults.
         """
         super().__init__(config)
-        if isinstance(database, Database):
-            fixed: Database[dict[str, Any]] = database
-            self._database = lambda: fixed
-        else:
-            self._database = database
+        self._database: Callable[[], Database[dict[str, Any]]] = (
+            (lambda: database) if isinstance(database, Database) else database
+        )
         self._blobs = MongoBlobs(self._database)
         self._indices: dict[str, DeclaredIndex] = {}
         self._indexed: dict[str, frozenset[str]] = {}
@@ -137,10 +135,14 @@ class MongoDBService(DBService):
                 return
         collection = self._collection(name)
         with self._translated():
+            there = set(collection.index_information())
             for fields in HEADER_INDICES:
-                collection.create_index([(field, 1) for field in fields])
+                # The name that MongoDB itself would give.
+                if "_".join(f"{field}_1" for field in fields) not in there:
+                    collection.create_index([(field, 1) for field in fields])
             for index in wanted.values():
-                self._create_index(collection, index)
+                if _index_name(index) not in there:
+                    self._create_index(collection, index)
         with self._lock:
             self._indexed[name] = frozenset(wanted)
 
@@ -149,14 +151,13 @@ class MongoDBService(DBService):
         try:
             collection.create_index(
                 [(field, 1) for field in index.fields],
-                name=f"lume_{index.name[:40]}",
+                name=_index_name(index),
                 unique=index.unique,
                 partialFilterExpression={"result_type": index.result_type},
             )
-        except driver.DuplicateKeyError as error:
-            raise self._not_buildable(collection.name, index) from error
         except driver.OperationFailure as error:
-            if error.code == _DUPLICATE:
+            # DocumentDB does not say 11000 here, but which constraint it violates.
+            if error.code == _DUPLICATE or "constraint" in str(error):
                 raise self._not_buildable(collection.name, index) from error
             raise
 
@@ -326,3 +327,7 @@ class MongoDBService(DBService):
 
     def close(self) -> None:
         """Do nothing: the client belongs to who made it."""
+
+
+def _index_name(index: DeclaredIndex) -> str:
+    return f"lume_{index.name[:40]}"

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from gridfs import GridFSBucket
-from gridfs.errors import NoFile
+from gridfs.errors import CorruptGridFile, NoFile
 from pymongo.database import Database
 
-from prefect_lume.errors import NotFoundError
+from prefect_lume.errors import IntegrityError, NotFoundError, clip
 from prefect_lume.results.stores.checks import RESERVED
 
 CHUNK_SIZE: Final = 1 << 20
@@ -54,8 +54,13 @@ class MongoBlobs:
         except NoFile as error:
             raise NotFoundError("blob", sha256) from error
         with stream:
-            while chunk := stream.read(CHUNK_SIZE):
-                yield chunk
+            try:
+                while chunk := stream.read(CHUNK_SIZE):
+                    yield chunk
+            except CorruptGridFile as error:
+                raise IntegrityError(
+                    f"The stored blob {sha256[:12]}… is damaged: {clip(error)}"
+                ) from error
 
     def older_than(self, moment: datetime) -> list[str]:
         """Return the hashes of the blobs last stored before a moment."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,7 @@ from sqlalchemy import (
     update,
 )
 
-from prefect_lume.errors import ConflictError, SchemaError
+from prefect_lume.errors import ConflictError
 from prefect_lume.results import query as language
 from prefect_lume.results.stores import sql_index, sql_plan, sql_tables
 from prefect_lume.results.stores.base import (
@@ -104,10 +105,9 @@ class SQLDBService(DBService):
 
     def _build(self, index: IndexDefinition) -> None:
         table = sql_tables.result_index
-        try:
+        # If it is known but not ready, another process is building it, or died.
+        with suppress(ConflictError):
             self._transactions.write(lambda c: c.execute(insert(table), index.row()))
-        except ConflictError:
-            pass  # Known, but its keys are not complete: another process builds them.
         # From here on every writer adds the keys of what it stores.
         names = select(_RESULT.c.collection).distinct()
         for collection in self._transactions.read(

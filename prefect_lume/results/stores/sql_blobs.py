@@ -67,12 +67,16 @@ class SQLBlobs:
         if count is None:
             raise NotFoundError("blob", sha256)
         for n in range(count):
-            chunk = select(_CHUNK.c.data).where(
-                _CHUNK.c.sha256 == sha256, _CHUNK.c.n == n
-            )
-            data = self._transactions.read(lambda c, s=chunk: c.execute(s).scalar())
-            if data is not None:
-                yield bytes(data)
+            yield self._chunk(sha256, n)
+
+    def _chunk(self, sha256: str, n: int) -> bytes:
+        statement = select(_CHUNK.c.data).where(
+            _CHUNK.c.sha256 == sha256, _CHUNK.c.n == n
+        )
+        # Missing only if somebody removed it: then the blob's hash tells.
+        return bytes(
+            self._transactions.read(lambda c: c.execute(statement).scalar()) or b""
+        )
 
     def older_than(self, moment: datetime) -> list[str]:
         """Return the hashes of the blobs last stored before a moment."""

@@ -16,7 +16,7 @@ from prefect_lume.errors import InvalidInputError
 from prefect_lume.results.query.compare import MISSING, order_key
 from prefect_lume.results.query.match import is_operators
 from prefect_lume.results.query.operands import SCALAR, SCALAR_MARK, SCALAR_VALUE
-from prefect_lume.results.query.paths import expand, resolve
+from prefect_lume.results.query.paths import resolve
 from prefect_lume.results.stores import sql_tables
 from prefect_lume.results.stores.indices import DeclaredIndex
 from prefect_lume.results.stores.trees import to_json
@@ -75,7 +75,7 @@ class IndexDefinition(DeclaredIndex):
 
 
 def _values(tree: Mapping[str, Any], field: str) -> Iterator[Any]:
-    found = list(expand(resolve(tree, field.split("."))))
+    found = list(resolve(tree, field.split("."), elements=True))
     for value in found or [MISSING]:
         if isinstance(value, Mapping) and value.get(SCALAR_MARK) == SCALAR:
             yield value.get(SCALAR_VALUE)
@@ -160,7 +160,7 @@ def equalities(query: Mapping[str, Any]) -> dict[str, Any]:
 def _as_scalar(alternatives: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the field of "equal, as a plain number or as a numpy scalar"."""
     first = equalities(alternatives[0])
-    if len(alternatives) == 2 and len(first) == 1:  # noqa: PLR2004
+    if len(alternatives) == 2 and len(first) == 1:
         field, value = next(iter(first.items()))
         if alternatives[1] == {
             f"{field}.{SCALAR_VALUE}": {"$eq": value},
@@ -176,7 +176,7 @@ def candidates(
     """Return a selection of the hashes that an index offers for a query, or None."""
     fixed = equalities(query)
     result_type = fixed.get("result_type")
-    if not isinstance(result_type, str) or len(fixed) < 2:  # noqa: PLR2004
+    if not isinstance(result_type, str) or len(fixed) < 2:
         return None
     statement = select(_DEFINITIONS).where(
         _DEFINITIONS.c.result_type == result_type, _DEFINITIONS.c.ready.is_(True)

@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Integer, and_, case, false, func, or_
+from sqlalchemy import ColumnElement, Integer, and_, case, false, func, or_, true
 from sqlalchemy.sql.schema import Column
 
 from prefect_lume.results.query.language import combine
@@ -65,7 +65,7 @@ def plan(query: Mapping[str, Any]) -> tuple[list[Condition], dict[str, Any]]:
             if any(left for _, left in parts):
                 rest.append({name: operand})
             else:
-                conditions.append(or_(*(and_(True, *pushed) for pushed, _ in parts)))
+                conditions.append(or_(*(and_(true(), *pushed) for pushed, _ in parts)))
         elif name in COLUMNS:
             pushed, left = _column(name, operand)
             conditions += pushed

@@ -76,11 +76,11 @@ def _ascii(length: int) -> TypeEngine[str]:
 
 
 def _document() -> TypeEngine[str]:
-    """Return a type for the document, which is JSON text and not a JSON column.
+    r"""Return a type for the document, which is JSON text and not a JSON column.
 
     JSON columns alter data: MySQL's turns 1.0 into 1 beside a key order of its own,
     PostgreSQL's ``jsonb`` drops -0.0 and refuses U+0000. The store writes canonical
-    JSON in ASCII (``\\uXXXX`` beyond it) and gets back exactly what it wrote.
+    JSON in ASCII (``\uXXXX`` beyond it) and gets back exactly what it wrote.
     """
     return Text().with_variant(
         mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin"), *_MYSQL
@@ -126,8 +126,8 @@ result_index = Table(
     **_INNODB,
 )
 
-#: One row per document and key that it has in a custom index. ``guard`` is the document's
-#: hash, and zeros in a unique index, where it makes a second document collide.
+#: One row per document and key that it has in a custom index. ``guard`` is the
+#: document's hash, and zeros in a unique index, where a second document collides.
 result_index_key = Table(
     "result_index_key",
     metadata,
