@@ -14,8 +14,14 @@ from prefect.settings import get_current_settings
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
-from prefect_lume import FlowOfFlows, LumeServices, Model
-from prefect_lume import MongoDBCredentials, MySQLCredentials, migrations
+from prefect_lume import (
+    FlowOfFlows,
+    LumeServices,
+    Model,
+    MongoDBCredentials,
+    MySQLCredentials,
+    migrations,
+)
 from prefect_lume.config import open_context
 from prefect_lume.results.hashing import unique_hash
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import threading
 import time
 from collections.abc import Callable
@@ -43,7 +44,7 @@ def _failure(parent: Any, name: str, **parameters: Any) -> str:
 def test_raw_file_and_db_reach_the_next_subflow(
     flows: ModuleType, mapped: Mapped, outcomes: Outcomes
 ) -> None:
-    """Values, files, results and return values arrive exactly; async flows take part."""
+    """Values, files, results and return values arrive exactly, also in async flows."""
     chain = FlowOfFlows.of(
         "kinds",
         "kinds project",
@@ -415,8 +416,12 @@ def test_a_cancelled_parent_cancels_its_subflows(flows: ModuleType) -> None:
     chain = FlowOfFlows.of("cancelled", "test", [flows.wait])
     parent = chain.compose()
     states: list[Any] = []
+
+    def run_parent() -> None:
+        states.append(parent(wait__seconds=9, return_state=True))
+
     thread = threading.Thread(
-        target=lambda: states.append(parent(wait__seconds=9, return_state=True))
+        target=contextvars.copy_context().run, args=(run_parent,), daemon=True
     )
     thread.start()
     with get_client(sync_client=True) as client:

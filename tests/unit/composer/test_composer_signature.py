@@ -70,7 +70,7 @@ def test_the_parent_is_a_typed_flow(chain: FlowOfFlows) -> None:
 def test_values_are_validated_against_the_subflows_types(chain: FlowOfFlows) -> None:
     """A value of a wrong type is refused by the name of the parent's parameter."""
     parent = chain.compose()
-    with pytest.raises(ParameterTypeError, match="generate__n.*integer"):
+    with pytest.raises(ParameterTypeError, match=r"generate__n.*integer"):
         parent.validate_parameters({"generate__n": "many", "second_take__peak": 1})
     with pytest.raises(ParameterTypeError, match="run_subflows"):
         parent.validate_parameters({"run_subflows": "?", "second_take__peak": 1})
