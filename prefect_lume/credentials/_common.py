@@ -1,8 +1,8 @@
-"""What the Blocks share: where their documentation and logo are."""
+"""What the Blocks share: fields of one meaning, documentation and logo."""
 
-from __future__ import annotations
+from typing import Annotated, Final
 
-from typing import Final
+from pydantic import Field, SecretStr
 
 _SITE: Final = "https://prefect-lume.readthedocs.io/en/latest"
 
@@ -17,3 +17,26 @@ def documentation_url(block: str) -> str:
         'blocks.html#lumeservices'
     """
     return f"{_SITE}/blocks.html#{block.lower()}"
+
+
+Host = Annotated[str, Field(title="Host", description="Name or address of the server.")]
+
+Username = Annotated[
+    str, Field(title="User name", description="Name of the database user.")
+]
+
+Password = Annotated[
+    SecretStr,
+    Field(
+        title="Password",
+        description="Password of the database user, as it is (not percent-encoded).",
+    ),
+]
+
+Authority = Annotated[
+    str,
+    Field(
+        title="TLS: certificate authority",
+        description="Path of the authority's certificate (PEM).",
+    ),
+]

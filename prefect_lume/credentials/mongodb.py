@@ -8,7 +8,14 @@ from pydantic import Field, SecretStr
 from pymongo import MongoClient
 from pymongo.database import Database
 
-from prefect_lume.credentials._common import LOGO_URL, documentation_url
+from prefect_lume.credentials._common import (
+    LOGO_URL,
+    Authority,
+    Host,
+    Password,
+    Username,
+    documentation_url,
+)
 from prefect_lume.errors import ConfigurationError, ConnectionFailedError, TLSError
 from prefect_lume.storage import mongo
 
@@ -50,9 +57,7 @@ class MongoDBCredentials(CredentialsBlock):
         "MongoDBCredentials"
     )
 
-    host: str = Field(
-        default="localhost", title="Host", description="Name or address of the server."
-    )
+    host: Host = "localhost"
     port: int = Field(
         default=27017, ge=1, le=65535, title="Port", description="Port of the server."
     )
@@ -64,14 +69,8 @@ class MongoDBCredentials(CredentialsBlock):
             "port."
         ),
     )
-    username: str = Field(
-        default="", title="User name", description="Name of the database user."
-    )
-    password: SecretStr = Field(
-        default=SecretStr(""),
-        title="Password",
-        description="Password of the database user, as it is (not percent-encoded).",
-    )
+    username: Username = ""
+    password: Password = SecretStr("")
     database: str = Field(
         default="",
         title="Database",
@@ -95,11 +94,7 @@ class MongoDBCredentials(CredentialsBlock):
     tls: bool = Field(
         default=False, title="TLS", description="Whether the connection is encrypted."
     )
-    tls_ca: str = Field(
-        default="",
-        title="TLS: certificate authority",
-        description="Path of the authority's certificate (PEM).",
-    )
+    tls_ca: Authority = ""
     tls_certificate_key: str = Field(
         default="",
         title="TLS: client certificate and key",

@@ -6,7 +6,14 @@ from prefect.blocks.abstract import CredentialsBlock
 from pydantic import Field, SecretStr
 from sqlalchemy import URL, Engine, exc
 
-from prefect_lume.credentials._common import LOGO_URL, documentation_url
+from prefect_lume.credentials._common import (
+    LOGO_URL,
+    Authority,
+    Host,
+    Password,
+    Username,
+    documentation_url,
+)
 from prefect_lume.errors import ConfigurationError
 from prefect_lume.storage import sql
 
@@ -50,9 +57,7 @@ class MySQLCredentials(CredentialsBlock):
         "MySQLCredentials"
     )
 
-    host: str = Field(
-        default="localhost", title="Host", description="Name or address of the server."
-    )
+    host: Host = "localhost"
     port: int = Field(
         default=3306,
         ge=1,
@@ -60,14 +65,8 @@ class MySQLCredentials(CredentialsBlock):
         title="Port",
         description="Port of the server; PostgreSQL's is 5432.",
     )
-    username: str = Field(
-        default="", title="User name", description="Name of the database user."
-    )
-    password: SecretStr = Field(
-        default=SecretStr(""),
-        title="Password",
-        description="Password of the database user, as it is (not percent-encoded).",
-    )
+    username: Username = ""
+    password: Password = SecretStr("")
     database: str = Field(
         default="lume",
         title="Database",
@@ -88,11 +87,7 @@ class MySQLCredentials(CredentialsBlock):
             "the authority), `verify-identity` (for this host name, too)."
         ),
     )
-    tls_ca: str = Field(
-        default="",
-        title="TLS: certificate authority",
-        description="Path of the authority's certificate (PEM).",
-    )
+    tls_ca: Authority = ""
     tls_certificate: str = Field(
         default="",
         title="TLS: client certificate",
