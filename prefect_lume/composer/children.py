@@ -104,7 +104,20 @@ def set_state(flow_run_id: UUID, state: State[Any], *, force: bool = False) -> N
 
 def parent_run_id() -> UUID:
     """Return the id of the flow run that this code runs in."""
+    return _parent_run().id
+
+
+def tag_parent(tags: Iterable[str]) -> None:
+    """Add tags to the flow run that this code runs in."""
+    run = _parent_run()
+    missing = [tag for tag in tags if tag and tag not in run.tags]
+    if missing:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(run.id, tags=[*run.tags, *missing])
+
+
+def _parent_run() -> FlowRun:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         raise RuntimeError("A composed flow ran outside Prefect's engine.")
-    return context.flow_run.id
+    return context.flow_run

@@ -17,6 +17,8 @@ from prefect_lume.composer.parent import make_flow
 from prefect_lume.composer.plan import Observer, Plan, Step
 from prefect_lume.composer.running import run_plan
 from prefect_lume.composer.signatures import parent_parameters
+from prefect_lume.composer.subflow import Subflow
+from prefect_lume.composer.telling import told_at_import
 from prefect_lume.composition import (
     RESULT_REFERENCE,
     ComposingFlow,
@@ -100,6 +102,7 @@ class FlowOfFlows:
         return f"FlowOfFlows({self.spec.name!r}, subflows={names!r})"
 
     @classmethod
+    @told_at_import()
     def from_yaml(
         cls,
         source: str | os.PathLike[str],
@@ -123,6 +126,7 @@ class FlowOfFlows:
         return cls(load_yaml(source), flows, services)
 
     @classmethod
+    @told_at_import()
     def from_registry(
         cls,
         flow_name: str,
@@ -246,8 +250,9 @@ class FlowOfFlows:
         frame = inspect.currentframe()
         caller = frame.f_back if frame is not None else None
         module = str(caller.f_globals.get("__name__", "")) if caller else ""
-        flows = {name: item.flow for name, item in self._flows().items()}
-        parameters = parent_parameters(self.validate(), flows)
+        with told_at_import():
+            flows = {name: item.flow for name, item in self._flows().items()}
+            parameters = parent_parameters(self.validate(), flows)
         return make_flow(
             self.plan(observer),
             parameters,
@@ -315,7 +320,8 @@ class FlowOfFlows:
         stages = tuple(
             tuple(steps[flow.name] for flow in level) for level in graph.levels
         )
-        plan = Plan(self.spec.name, stages, self.services)
+        tags = (self.spec.project_name, *self.spec.labels)
+        plan = Plan(self.spec.name, stages, self.services, tags)
         return plan if observer is None else replace(plan, observer=observer)
 
     @staticmethod
@@ -372,34 +378,6 @@ class FlowOfFlows:
             return []
         registry = open_context(self.services).model_db_service()
         return [flow.flow_name for flow in registry.get_flows()] + list(self._given)
-
-
-class Subflow:
-    """A flow that takes part in a flow-of-flows made in Python.
-
-    Args:
-        flow: The flow.
-        name: Its name inside the parent; by default the flow's own.
-        **options: The other fields of a `ComposingFlow`: `position`,
-            `mapped_parameters`, `parameters`, `prefect_deployment`, `project_name`,
-            `labels`.
-
-    Raises:
-        CompositionError: An option is not one of these, or does not fit.
-
-    Example:
-        ```python
-        Subflow(second, mapped_parameters={"value": {"parent_flow_name": "first"}})
-        ```
-    """
-
-    def __init__(
-        self, flow: Flow[..., Any], name: str | None = None, **options: Any
-    ) -> None:
-        self.flow = flow
-        self.composing = ComposingFlow.model_validate(
-            {"name": name or flow.name, "flow_name": flow.name, **options}
-        )
 
 
 __all__ = ["FlowOfFlows", "Subflow"]

@@ -131,5 +131,5 @@ def _two_versions(name: str, used: str, wanted: str) -> str:
     return (
         f"This process uses version {used} of the package {name!r}, and version "
         f"{wanted} is wanted too. One process can use one version only: make the "
-        f"versions equal (prefect-lume registry), or run the subflows as deployments."
+        f"versions equal, or run the subflows as deployments."
     )

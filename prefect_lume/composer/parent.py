@@ -6,7 +6,7 @@ from inspect import Parameter, Signature
 from typing import Annotated, Any, Literal
 
 from prefect import Flow
-from pydantic import Field
+from pydantic import WithJsonSchema
 
 from prefect_lume.composer.plan import DEPLOYMENTS, IN_PROCESS, Plan
 
@@ -15,11 +15,16 @@ RUN_SUBFLOWS = "run_subflows"
 
 _HOW = Annotated[
     Literal["in-process", "deployments"],
-    Field(
-        description=(
-            "How the subflows run: in the parent's process, or each as its own Prefect "
-            "deployment on its own work pool."
-        )
+    # The schema in full: of a mere description Prefect would make nothing.
+    WithJsonSchema(
+        {
+            "type": "string",
+            "enum": ["in-process", "deployments"],
+            "description": (
+                "How the subflows run: in the parent's process, or each as its own "
+                "Prefect deployment on its own work pool."
+            ),
+        }
     ),
 ]
 

@@ -71,12 +71,14 @@ class Plan:
         name: The parent flow's name.
         stages: The steps of each stage.
         services: The services of the composition: a Block, its name, or nothing.
+        tags: The tags of the parent's runs.
         observer: Told what happens to each subflow, in the parent's thread.
     """
 
     name: str
     stages: tuple[tuple[Step, ...], ...]
     services: Any = field(default=None, hash=False, repr=False)
+    tags: tuple[str, ...] = ()
     observer: Observer = field(default=_unobserved, hash=False, repr=False)
 
     def steps(self) -> Iterator[Step]:

@@ -139,9 +139,10 @@ def _value(metadata: Any, what: str) -> Any:
     if not isinstance(metadata, ResultRecordMetadata):
         raise DecodingError(
             "",
-            f"the result of {what} was not kept. Leave persist_result=False out of "
-            f"its decorator; a Prefect deployment of your own needs the job variables "
-            f"that deploy_subflows sets.",
+            f"the result of {what} was not kept. When a task runner runs it in another "
+            f"process, or a Prefect deployment of your own runs the flow, give its "
+            f"decorator persist_result=True and result_serializer=LumeSerializer() "
+            f"(from prefect_lume.serializer).",
         )
     kind = getattr(metadata.serializer, "type", "")
     if kind != "lume":

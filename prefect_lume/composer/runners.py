@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at a subflow that runs elsewhere.
 POLL: Final = 0.5
+_CANCELLED: Final = "The parent flow was cancelled."
 
 
 class Runner(ABC):
@@ -48,6 +49,7 @@ class Runner(ABC):
         # a time. It costs tens of milliseconds, and nothing on PostgreSQL.
         self._creating = threading.Lock()
         self._running: dict[UUID, str] = {}
+        self._cancelled = threading.Event()
         self._noted: dict[UUID, Noted] = {}
 
     def noted(self, flow_run_id: UUID) -> Noted | None:
@@ -66,13 +68,21 @@ class Runner(ABC):
             tracking: The task run that stands for it in the parent.
         """
 
-    @abstractmethod
     def cancel(self) -> None:
-        """Cancel every subflow that this runner has under way."""
+        """Cancel every subflow that is under way, and those that are just starting."""
+        self._cancelled.set()
+        for run_id in list(self._running):
+            self._cancel(run_id)
+
+    @abstractmethod
+    def _cancel(self, run_id: UUID) -> None:
+        """Cancel one subflow."""
 
     @contextlib.contextmanager
     def _under_way(self, run: FlowRun, step: Step) -> Iterator[None]:
         self._running[run.id] = step.name
+        if self._cancelled.is_set():
+            self._cancel(run.id)
         try:
             yield
         finally:
@@ -129,11 +139,9 @@ class InProcess(Runner):
             started.release()
         return children.read(run.id)
 
-    def cancel(self) -> None:
-        """Mark the subflows as cancelled; their threads end with the process."""
-        for run_id in list(self._running):
-            message = "The parent flow was cancelled."
-            children.set_state(run_id, Cancelled(message=message), force=True)
+    def _cancel(self, run_id: UUID) -> None:
+        # A thread cannot be stopped from outside: it ends with the process.
+        children.set_state(run_id, Cancelled(message=_CANCELLED), force=True)
 
     @contextlib.contextmanager
     def _surroundings(self, step: Step) -> Iterator[None]:
@@ -169,11 +177,9 @@ class AsDeployments(Runner):
                 run = children.read(run.id)
         return run
 
-    def cancel(self) -> None:
-        """Ask the workers to cancel the subflows."""
-        for run_id in list(self._running):
-            message = "The parent flow was cancelled."
-            children.set_state(run_id, Cancelling(message=message))
+    def _cancel(self, run_id: UUID) -> None:
+        # The worker ends its process, and then says that it is cancelled.
+        children.set_state(run_id, Cancelling(message=_CANCELLED))
 
     def _create(
         self, step: Step, parameters: Mapping[str, Any], tracking: TaskRun

@@ -35,6 +35,7 @@ def run_plan(plan: Plan, how: str, given: Mapping[str, Any]) -> Any:
     else:
         check_flows(plan)
         runner = InProcess(kept_results(plan.services))
+    children.tag_parent(plan.tags)
     # Subflows in this process, and their tasks, use the composition's services.
     token = running_services.set(plan.services or running_services.get())
     try:

@@ -109,18 +109,7 @@ def _create(url: URL, connect_args: dict[str, Any], options: dict[str, Any]) -> 
     if backend == "sqlite":
         _prepare_sqlite(url, connect_args, settings)
     else:
-        settings.setdefault("pool_recycle", 1800)
-        settings.setdefault("pool_size", 5)
-        settings.setdefault("max_overflow", 20)
-        if backend in {"mysql", "mariadb"}:
-            connect_args.setdefault("charset", "utf8mb4")
-            if url.get_driver_name() == "pymysql" and url.password:
-                # PyMySQL would send text as Latin-1; the servers expect UTF-8.
-                connect_args.setdefault("password", str(url.password).encode())
-            connect_args.setdefault("connect_timeout", 10)
-            settings.setdefault("isolation_level", "READ COMMITTED")
-        elif backend == "postgresql":
-            connect_args.setdefault("connect_timeout", 10)
+        _prepare_server(url, connect_args, settings)
     try:
         engine = create_engine(url, connect_args=connect_args, **settings)
     except exc.NoSuchModuleError as error:
@@ -142,6 +131,23 @@ def _create(url: URL, connect_args: dict[str, Any], options: dict[str, Any]) -> 
     elif backend in {"mysql", "mariadb"}:
         event.listen(engine, "connect", _on_mysql_connect)
     return engine
+
+
+def _prepare_server(
+    url: URL, connect_args: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    settings.setdefault("pool_recycle", 1800)
+    settings.setdefault("pool_size", 5)
+    settings.setdefault("max_overflow", 20)
+    backend = url.get_backend_name()
+    if backend in {"mysql", "mariadb", "postgresql"}:
+        connect_args.setdefault("connect_timeout", 10)
+    if backend in {"mysql", "mariadb"}:
+        connect_args.setdefault("charset", "utf8mb4")
+        settings.setdefault("isolation_level", "READ COMMITTED")
+        if url.get_driver_name() == "pymysql" and url.password:
+            # PyMySQL would send text as Latin-1; the servers expect UTF-8.
+            connect_args.setdefault("password", str(url.password).encode())
 
 
 def _unknown_driver(url: URL) -> ConfigurationError:

@@ -22,11 +22,12 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
+from prefect.exceptions import ParameterTypeError
 from prefect.states import Cancelling
 
 from prefect_lume.composer import FlowOfFlows, Subflow
 from prefect_lume.config import running_deployment
-from prefect_lume.errors import ConfigurationError, SubflowError
+from prefect_lume.errors import CompositionError, ConfigurationError, SubflowError
 from prefect_lume.results import FileReference
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -92,6 +93,10 @@ def test_raw_file_and_db_reach_the_next_subflow(
             assert run.name == name
             assert "kinds project" in run.tags
             assert run.parent_task_run_id is not None
+            parent = client.read_flow_run(
+                client.read_task_run(run.parent_task_run_id).flow_run_id
+            )
+            assert "kinds project" in parent.tags
 
 
 def test_equal_positions_run_at_the_same_time(
@@ -443,6 +448,47 @@ def test_subflows_without_a_prefect_deployment_are_named(flows: ModuleType) -> N
     assert "'generate/nowhere'" in shown
     assert "'echo/nowhere'" in shown
     assert "deploy_subflows" in shown
+
+
+def test_a_flow_known_by_its_prefect_deployment_only(flows: ModuleType) -> None:
+    """Its schema types and checks the parent; it cannot run in this process."""
+    with get_client(sync_client=True) as client:
+        client.create_deployment(
+            flow_id=client.create_flow_from_name("elsewhere"),
+            name="far",
+            parameter_openapi_schema=flows.generate.parameters.model_dump_for_openapi(),
+        )
+    chain = FlowOfFlows.from_yaml(
+        """
+        name: far chain
+        project_name: far
+        composing_flows:
+          - name: elsewhere
+        """
+    )
+    parent = chain.compose()
+    with pytest.raises(ParameterTypeError, match="elsewhere__kind"):
+        parent.validate_parameters({"elsewhere__kind": "round"})
+    assert parent.parameters.properties["elsewhere__n"]["type"] == "integer"
+    with pytest.raises(ConfigurationError, match="'elsewhere'"):
+        parent()
+
+
+def test_an_unknown_flow_is_one_of_the_problems(flows: ModuleType) -> None:
+    """A flow that is nowhere is named with its line, beside the other problems."""
+    text = """
+    name: lost
+    project_name: test
+    composing_flows:
+      - name: generat
+      - name: echo
+        mapped_parameters:
+          value: {parent_flow_name: nobody}
+    """
+    with pytest.raises(CompositionError) as caught:
+        FlowOfFlows.from_yaml(text, {"echo": flows.echo}).validate()
+    assert [problem.line for problem in caught.value.problems] == [5, 8]
+    assert "no flow 'generat'" in str(caught.value)
 
 
 def test_an_unknown_work_pool_is_named(flows: ModuleType) -> None:

@@ -145,3 +145,24 @@ def test_the_drawing_names_every_mapping(chain: FlowOfFlows) -> None:
     shown = chain.describe(100)
     assert "generate.save_text" in shown
     assert "second_take__scale" in shown
+
+
+def test_an_error_in_a_file_that_prefect_imports_is_printed(tmp_path, capsys):
+    """Prefect says only that it found no object: the cause is on the error stream."""
+    from prefect.utilities.importtools import import_object
+
+    file = tmp_path / "deployable.py"
+    file.write_text(
+        "from prefect_lume import FlowOfFlows\n"
+        "parent = FlowOfFlows.from_yaml('absent.yaml').compose()\n"
+    )
+    with pytest.raises(Exception, match="deployable"):
+        import_object(f"{file}:parent")
+    assert "absent.yaml" in capsys.readouterr().err
+
+
+def test_an_error_outside_an_import_by_prefect_is_only_raised(capsys):
+    """In a script or a notebook the error is raised, and nothing is printed."""
+    with pytest.raises(NotFoundError):
+        FlowOfFlows.from_yaml("absent.yaml")
+    assert capsys.readouterr().err == ""
