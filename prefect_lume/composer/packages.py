@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from prefect import Flow
 
+from prefect_lume._fingerprint import sha256_file
 from prefect_lume.errors import NotFoundError, PackageError
 
 if TYPE_CHECKING:
@@ -76,11 +77,27 @@ def _unpack(deployment: DeploymentRecord, packages_path: Path) -> None:
     loaded = sys.modules.get(name)
     where = str(getattr(loaded, "__file__", "") or "")
     if loaded is not None and not where.startswith(str(folder)):
+        if where and _same_files(Path(where).parent, folder / name.replace(".", "/")):
+            # A source tree of the very content that was registered.
+            return
         other = installed_version(name) or f"the one at {where}"
         raise PackageError(_two_versions(name, other, wanted))
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
+
+
+def _same_files(one: Path, other: Path) -> bool:
+    """Say whether two package folders hold the same files, but for compiled ones."""
+
+    def files(folder: Path) -> dict[str, str]:
+        return {
+            path.relative_to(folder).as_posix(): sha256_file(path)
+            for path in folder.rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+
+    return other.is_dir() and files(one) == files(other)
 
 
 def installed_version(import_name: str) -> str | None:

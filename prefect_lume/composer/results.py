@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 #: How long the API may take to show the task runs of a finished flow run.
 _PATIENCE: Final = 30.0
 #: The same, when this process ran the task and should know of it without the API.
-_LESS_PATIENCE: Final = 5.0
+_LESS_PATIENCE: Final = 15.0
+#: How long what the API shows must stay the same before a task counts as not run.
+_CALM: Final = 5.0
 _PAUSE: Final = 0.1
 _PAGE: Final = 200
 
@@ -74,12 +76,16 @@ def named_task(run: FlowRun, task_name: str, patience: float = _PATIENCE) -> Tas
         AmbiguousError: Several did.
     """
     deadline = time.monotonic() + patience
+    calm_since, shown = time.monotonic(), -1
     while True:
         runs = _task_runs(run.id)
+        if len(runs) != shown:
+            calm_since, shown = time.monotonic(), len(runs)
         named = _named(runs, task_name)
         done = [item for item in named if item.state and item.state.is_completed()]
         settled = all(item.state and item.state.is_final() for item in runs)
-        if (named and settled and done) or time.monotonic() > deadline:
+        calm = bool(runs) and settled and time.monotonic() - calm_since > _CALM
+        if (named and settled and done) or calm or time.monotonic() > deadline:
             break
         # Task runs reach the API asynchronously, after the flow run has ended.
         time.sleep(_PAUSE)

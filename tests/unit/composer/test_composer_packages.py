@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
+import shutil
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -94,3 +96,28 @@ def test_a_flow_that_the_deployment_does_not_offer(make: Make, tmp_path: Path) -
     """The error lists the flows that it does offer."""
     with pytest.raises(NotFoundError, match="'it'"):
         import_flow(make("1.0"), "other", tmp_path / "packages")
+
+
+def test_a_source_tree_of_the_registered_content_is_used(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package imported from a checkout serves, if it is what was registered."""
+    deployment = make("1.0")
+    monkeypatch.syspath_prepend(str(tmp_path / "1.0"))
+    module = importlib.import_module(f"{deployment.package_import_name}.flow")
+    assert import_flow(deployment, "it", tmp_path / "packages") is module.it
+
+
+def test_a_source_tree_of_other_content_is_refused(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package imported from a changed checkout is not taken for the registered."""
+    deployment = make("1.0")
+    changed = tmp_path / "changed"
+    shutil.copytree(tmp_path / "1.0", changed)
+    package = changed / deployment.package_import_name
+    (package / "more.py").write_text("more = 1\n")
+    monkeypatch.syspath_prepend(str(changed))
+    importlib.import_module(deployment.package_import_name)
+    with pytest.raises(PackageError, match="One process can use one version"):
+        import_flow(deployment, "it", tmp_path / "packages")

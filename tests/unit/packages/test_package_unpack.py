@@ -241,7 +241,8 @@ def test_a_header_of_impossible_size_is_not_read(tmp_path, kind):
     with gzip.open(path, "wb") as stream:
         stream.write(_member("bomb-1/x", kind, 3 << 30).tobuf())
         stream.write(b"\0" * 4096)
-    with pytest.raises(PackageError, match="impossible size"):
+    # Newer versions of tarfile refuse it themselves.
+    with pytest.raises(PackageError, match=r"impossible size|is damaged"):
         inspect_source(path)
 
 
