@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 import threading
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, Final, TypeVar
@@ -14,14 +12,10 @@ from sqlalchemy.pool import StaticPool
 
 from prefect_lume.errors import ConflictError
 from prefect_lume.storage import sql
+from prefect_lume.storage.repeat import is_transient, pause
 
 T = TypeVar("T")
 
-#: MySQL's and MariaDB's numbers for a deadlock, a lock's timeout and a row that
-#: changed in between (MariaDB): the transaction was rolled back, do it again.
-_AGAIN_NUMBERS: Final = frozenset({1213, 1205, 1020})
-#: PostgreSQL's for the same.
-_AGAIN_STATES: Final = frozenset({"40001", "40P01", "55P03"})
 _ATTEMPTS: Final = 6
 
 
@@ -72,7 +66,7 @@ class Transactions:
                     with sql.translated(engine):
                         raise
                 lost = lost or bool(error.connection_invalidated)
-                time.sleep(random.uniform(0.2, 1.0) * 0.02 * 2**attempt)  # noqa: S311
+                pause(attempt)
             except exc.SQLAlchemyError:
                 with sql.translated(engine):
                     raise
@@ -83,7 +77,4 @@ def _worth_repeating(error: exc.DBAPIError, *, again: bool) -> bool:
     if error.connection_invalidated:
         # Once: a server that is gone stays gone for longer than a retry takes.
         return not again
-    original = error.orig
-    number = original.args[0] if original is not None and original.args else None
-    state = getattr(original, "sqlstate", None)
-    return number in _AGAIN_NUMBERS or state in _AGAIN_STATES
+    return is_transient(error)

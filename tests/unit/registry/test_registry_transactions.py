@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from prefect_lume.errors import LumeError, NotFoundError
 from prefect_lume.registry import transactions
+from prefect_lume.storage import repeat
 from prefect_lume.storage.sql import get_engine
 
 
@@ -64,15 +65,15 @@ LASTING = [
 @pytest.mark.parametrize("error", TRANSIENT, ids=repr)
 def test_transient_errors(error: Exception) -> None:
     """Deadlocks, lock timeouts and failed serialisations are transient."""
-    assert transactions.is_transient(wrapped(error))
-    assert not transactions.is_unique_violation(wrapped(error))
+    assert repeat.is_transient(wrapped(error))
+    assert not repeat.is_unique_violation(wrapped(error))
 
 
 @pytest.mark.parametrize("error", UNIQUE, ids=repr)
 def test_unique_violations(error: Exception) -> None:
     """A key that exists already is told from everything else."""
-    assert transactions.is_unique_violation(wrapped(error))
-    assert not transactions.is_transient(wrapped(error))
+    assert repeat.is_unique_violation(wrapped(error))
+    assert not repeat.is_transient(wrapped(error))
 
 
 @pytest.mark.parametrize("error", LASTING, ids=repr)
@@ -112,7 +113,7 @@ def test_whole_transaction_is_repeated(engine: Engine, error: Exception) -> None
 
 def test_attempts_are_bounded(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A deadlock that never ends is reported after ten attempts."""
-    monkeypatch.setattr(transactions.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(transactions, "pause", lambda _attempt: None)
     attempts: list[int] = []
 
     def work(_session: Session) -> None:

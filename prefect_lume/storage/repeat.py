@@ -1,0 +1,55 @@
+"""Which SQL transactions are worth repeating, and how long to wait before."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Final
+
+from sqlalchemy import exc
+
+#: MySQL and MariaDB: deadlock, lock wait timeout, row changed since it was read.
+_MYSQL_TRANSIENT: Final = frozenset({1213, 1205, 1020})
+#: MySQL and MariaDB: duplicate entry.
+_MYSQL_UNIQUE: Final = frozenset({1062, 1586})
+#: PostgreSQL: serialisation failure, deadlock, lock not available.
+_POSTGRESQL_TRANSIENT: Final = frozenset({"40001", "40P01", "55P03"})
+_POSTGRESQL_UNIQUE: Final = "23505"
+_SQLITE_UNIQUE: Final = frozenset(
+    {"SQLITE_CONSTRAINT_UNIQUE", "SQLITE_CONSTRAINT_PRIMARYKEY"}
+)
+
+
+def is_unique_violation(error: exc.DBAPIError) -> bool:
+    """Tell whether an exception means that a unique key exists already."""
+    original = error.orig
+    if getattr(original, "sqlstate", None) == _POSTGRESQL_UNIQUE:
+        return True
+    if getattr(original, "sqlite_errorname", "") in _SQLITE_UNIQUE:
+        return True
+    return _number(error) in _MYSQL_UNIQUE
+
+
+def is_transient(error: exc.DBAPIError) -> bool:
+    """Tell whether an exception says that the same transaction may pass next time."""
+    original = error.orig
+    if getattr(original, "sqlstate", None) in _POSTGRESQL_TRANSIENT:
+        return True
+    if getattr(original, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
+        return True
+    return _number(error) in _MYSQL_TRANSIENT
+
+
+def _number(error: exc.DBAPIError) -> object:
+    arguments = getattr(error.orig, "args", ())
+    return arguments[0] if arguments else None
+
+
+def pause(attempt: int) -> None:
+    """Wait before the next attempt: randomly, and longer each time, to 0.5 s.
+
+    Args:
+        attempt: How many attempts there were, from 1.
+    """
+    # Random, so that two writers that met do not meet again. No secret here.
+    time.sleep(random.uniform(0, min(0.5, 0.01 * 2**attempt)))  # noqa: S311
