@@ -18,42 +18,26 @@ from __future__ import annotations
 import operator
 import random
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import pytest
 
 from prefect_lume.errors import (
-    ConflictError,
-    IntegrityError,
     InvalidInputError,
     NotFoundError,
     QueryError,
 )
-from prefect_lume.results import Index, Result
 from prefect_lume.results import query as language
-from prefect_lume.results.codecs import Encoded
 from prefect_lume.results.stores import DBService
 from prefect_lume.testing import generated
 from prefect_lume.testing.corpus import QUERIES, REFUSED, SORTS, digest, make_document
 from prefect_lume.testing.corpus import corpus as corpus_documents
+from prefect_lume.testing.results_parts import BlobContract, IndexContract
 
 
-class _Seeded(Result):
-    """A document type with a unique and a plain index."""
-
-    result_type: ClassVar[str] = "Seeded"
-    indices: ClassVar[tuple[Index, ...]] = (
-        Index(("inputs.seed",), unique=True),
-        Index(("inputs.kind", "inputs.size")),
-    )
-
-
-class DBServiceContract:
+class DBServiceContract(IndexContract, BlobContract):
     """What every results database promises. Override ``db_service`` and run it."""
 
-    #: The most bytes of one blob that the suite stores.
-    blob_size: ClassVar[int] = 20_000_000
     #: How many random queries are compared.
     generated_queries: ClassVar[int] = 200
 
@@ -300,107 +284,6 @@ class DBServiceContract:
         assert db_service.count("contract") == 2
         assert db_service.count("other") == 1
         assert db_service.insert("contract", make_document(inputs={"n": 0}))
-
-    # --- indices ---------------------------------------------------------------
-
-    def test_a_unique_index_holds(self, db_service: DBService) -> None:
-        """A declared unique index refuses a second value, per type and project."""
-        db_service.prepare([_Seeded])
-        db_service.prepare([_Seeded, Result])
-
-        def seeded(seed: Any, note: str = "", project: str = "contract") -> Encoded:
-            inputs = {"seed": seed, "note": note}
-            return make_document(project, inputs=inputs, result_type="Seeded")
-
-        assert db_service.insert("contract", seeded(1))
-        with pytest.raises(ConflictError, match=r"inputs\.seed"):
-            db_service.insert("contract", seeded(1, "again"))
-        with pytest.raises(ConflictError, match=r"inputs\.seed"):
-            db_service.replace("contract", seeded(1.0, "again"))
-        assert db_service.insert("contract", seeded(2))
-        assert db_service.insert("contract", seeded("1"))
-        assert db_service.insert("other", seeded(1, project="other"))
-        assert db_service.insert("contract", make_document(inputs={"seed": 1}))
-        assert db_service.insert("contract", seeded(None))
-        with pytest.raises(ConflictError, match=r"inputs\.seed"):
-            db_service.insert("contract", make_document(result_type="Seeded"))
-        assert db_service.count("contract") == 5
-        db_service.delete("contract", {"inputs.seed": 1})
-        assert db_service.insert("contract", seeded(1, "again"))
-
-    def test_an_index_covers_what_was_stored_before(
-        self, db_service: DBService
-    ) -> None:
-        """Preparing a type indexes its older documents, or says why it cannot."""
-        for n in range(3):
-            document = make_document(
-                inputs={"seed": n, "kind": "x", "size": n % 2}, result_type="Seeded"
-            )
-            db_service.insert("contract", document)
-        db_service.prepare([_Seeded])
-        query = {"result_type": "Seeded", "inputs.kind": "x", "inputs.size": 0}
-        assert db_service.count("contract", query) == 2
-        assert len(list(db_service.find("contract", query))) == 2
-        with pytest.raises(ConflictError):
-            db_service.insert(
-                "contract", make_document(inputs={"seed": 2}, result_type="Seeded")
-            )
-
-    def test_an_index_that_is_contradicted_says_so(self, db_service: DBService) -> None:
-        """A unique index over documents that share a value is refused by name."""
-        for n in range(2):
-            document = make_document(inputs={"seed": 1, "n": n}, result_type="Seeded")
-            db_service.insert("contract", document)
-        with pytest.raises(ConflictError, match=r"inputs\.seed"):
-            db_service.prepare([_Seeded])
-
-    # --- blobs -----------------------------------------------------------------
-
-    def test_a_blob_comes_back(self, db_service: DBService) -> None:
-        """Blobs of any size come back, also around a chunk's size."""
-        for size in (0, 1, 1 << 20, (1 << 20) + 1):
-            data = (bytes(range(251)) * (size // 251 + 1))[:size]
-            db_service.put_blob(digest(data), memoryview(data))
-            db_service.put_blob(digest(data), data)
-            assert db_service.get_blob(digest(data)) == data
-
-    def test_a_large_blob_comes_back(self, db_service: DBService) -> None:
-        """Twenty megabytes are stored with a document, and once for two of them."""
-        data = bytes(bytearray(range(256)) * (self.blob_size // 256))
-        for n in range(2):
-            encoded = make_document(inputs={"n": n}, blobs={digest(data): data})
-            assert db_service.insert("contract", encoded)
-        pieces = list(db_service.read_blob(digest(data)))
-        assert b"".join(pieces) == data
-        assert len(pieces) > 1
-
-    def test_a_blob_with_a_wrong_hash_is_not_stored(
-        self, db_service: DBService
-    ) -> None:
-        """Nothing is stored under a hash that is not its own."""
-        with pytest.raises(IntegrityError):
-            db_service.put_blob(digest(b"a"), b"b")
-        with pytest.raises(NotFoundError):
-            db_service.get_blob(digest(b"a"))
-
-    def test_only_unused_blobs_are_cleaned_up(self, db_service: DBService) -> None:
-        """A clean-up takes blobs that no document holds, and only old ones."""
-        used, inner, unused = b"used" * 100, b"inner" * 100, b"unused" * 100
-        part = f'[{{"__lume__": "bytes", "blob": "{digest(inner)}"}}]'.encode()
-        inputs = {
-            "a": {"__lume__": "bytes", "v": 1, "blob": digest(used), "size": 400},
-            "b": {"__lume__": "tree", "v": 1, "blob": digest(part), "size": len(part)},
-        }
-        blobs = {digest(data): data for data in (used, inner, part)}
-        db_service.insert("contract", make_document(inputs=inputs, blobs=blobs))
-        db_service.put_blob(digest(unused), unused)
-        assert db_service.delete_unused_blobs() == 0
-        if db_service.blobs_before(datetime.now(UTC) + timedelta(days=1)):
-            assert db_service.delete_unused_blobs(timedelta(days=-1)) == 1
-            with pytest.raises(NotFoundError):
-                db_service.get_blob(digest(unused))
-        for data in (used, inner, part):
-            assert db_service.get_blob(digest(data)) == data
 
 
 def _typed(value: Any) -> Any:

@@ -16,16 +16,10 @@ from prefect_lume.results.query.compare import (
     extreme_key,
     order_key,
 )
-from prefect_lume.results.query.language import (
-    OPERATORS,
-    Sort,
-    prepare,
-    prepare_projection,
-    prepare_sort,
-    validate,
-)
+from prefect_lume.results.query.language import OPERATORS, prepare, validate
 from prefect_lume.results.query.match import compile_query, matches
 from prefect_lume.results.query.operands import escape_path
+from prefect_lume.results.query.ordering import Sort, prepare_projection, prepare_sort
 from prefect_lume.results.query.paths import project, resolve
 
 __all__ = [

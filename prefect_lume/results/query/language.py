@@ -39,8 +39,6 @@ MAX_CONDITIONS: Final = 1000
 MAX_ALTERNATIVES: Final = 10_000
 MAX_PATH: Final = 1000
 
-Sort = str | Sequence[str | tuple[str, int]] | Mapping[str, int] | None
-
 
 def prepare(query: Mapping[str, Any] | None) -> dict[str, Any]:
     """Check a user's query and return it in stored form, for a store's ``find``.
@@ -342,63 +340,3 @@ def _check_plain(where: str, value: Any, depth: int) -> None:
             f"{where}: a value of type {type(value).__name__} cannot be compared with "
             f"what is stored."
         )
-
-
-def prepare_sort(sort: Sort, *, stored: bool = False) -> list[tuple[str, int]]:
-    """Check a sort order and return it as pairs, completed so that it is total.
-
-    Args:
-        sort: Field names, each alone, with a leading ``-`` for descending order, or
-            as ``(name, 1)`` or ``(name, -1)``. None sorts by time.
-        stored: Whether field names are in stored form already.
-
-    Returns:
-        Pairs of stored path and direction. ``date_modified`` (when no order is given)
-        and ``_id`` come last, so that pages never overlap and all stores agree.
-
-    Raises:
-        QueryError: A name or direction is not allowed.
-
-    Example:
-        >>> prepare_sort(["-outputs.emittance"])
-        [('outputs.emittance', -1), ('_id', 1)]
-    """
-    if sort is None:
-        sort = ["date_modified"]
-    if isinstance(sort, str):
-        sort = [sort]
-    pairs: dict[str, int] = {}
-    for item in sort.items() if isinstance(sort, Mapping) else sort:
-        name, direction = (
-            ((item[1:], -1) if item.startswith("-") else (item, 1))
-            if isinstance(item, str)
-            else item
-        )
-        if direction not in {1, -1}:
-            raise QueryError(f"A sort direction is 1 or -1, not {direction!r}.")
-        path = check_path(name)
-        pairs.setdefault(path if stored else escape_path(path), int(direction))
-    pairs.setdefault("_id", 1)
-    return list(pairs.items())
-
-
-def prepare_projection(
-    paths: Iterable[str] | None, *, stored: bool = False
-) -> list[str] | None:
-    """Check the paths of a projection and return them in stored form, or None.
-
-    Raises:
-        QueryError: A path is not allowed.
-
-    Example:
-        >>> prepare_projection(["inputs.k", "inputs"])
-        ['inputs']
-    """
-    from prefect_lume.results.query.paths import outermost
-
-    if paths is None:
-        return None
-    if isinstance(paths, str):
-        raise QueryError("A projection is a list of field names, not text.")
-    checked = [check_path(path) for path in paths]
-    return outermost(path if stored else escape_path(path) for path in checked)
