@@ -33,7 +33,7 @@ def as_child(
         flow: The flow.
         kept_tasks: The names of the tasks.
         storage: A filesystem Block, or its slug and name; by default Prefect's.
-        noted: Filled with where the tasks' results are.
+        noted: Filled with the tasks that run, and where the kept results are.
         started: Called when the flow's own code starts.
     """
     child = copy(flow)

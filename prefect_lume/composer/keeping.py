@@ -29,7 +29,7 @@ from pydantic import PrivateAttr
 
 from prefect_lume.serializer import LumeSerializer
 
-#: Task name → where the results of its runs are.
+#: Name of each task that ran → where the results of its runs are, if they are kept.
 Noted: TypeAlias = dict[str, list[ResultRecordMetadata]]
 
 __all__ = ["Noted", "ResultRecordMetadata", "SubflowResultStore"]
@@ -59,7 +59,7 @@ class SubflowResultStore(ResultStore):
             own: The store that the flow would have without us.
             kept_tasks: The names of the tasks whose results are kept.
             storage: Where they are written; by default where `own` writes.
-            noted: Filled with where they are.
+            noted: Filled with the tasks that run, and where the kept results are.
         """
         store = cls(**{name: getattr(own, name) for name in ResultStore.model_fields})
         store._kept_tasks = kept_tasks
@@ -86,6 +86,7 @@ class SubflowResultStore(ResultStore):
 
     def _for(self, task: Task[..., Any]) -> Self:
         self._keeps = task.name if task.name in self._kept_tasks else ""
+        self._noted.setdefault(task.name, [])
         if self._keeps and task.result_serializer is None:
             self.serializer = LumeSerializer()
         if self._keeps and task.result_storage is None and self._storage is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -59,17 +60,24 @@ def returned(run: FlowRun, task_name: str | None, noted: Noted | None = None) ->
         raise _several(task_name, len(here))
     # `noted` is empty after a restart, and for a subflow that ran elsewhere.
     patience = _LESS_PATIENCE if noted is not None else _PATIENCE
-    state = named_task(run, task_name, patience).state
+    state = named_task(run, task_name, patience, ran=noted or ()).state
     return _value(state.data if state else None, what)
 
 
-def named_task(run: FlowRun, task_name: str, patience: float = _PATIENCE) -> TaskRun:
+def named_task(
+    run: FlowRun,
+    task_name: str,
+    patience: float = _PATIENCE,
+    *,
+    ran: Iterable[str] = (),
+) -> TaskRun:
     """Return the one completed task run of a name, once the API shows it.
 
     Args:
         run: The completed child run.
         task_name: The task.
         patience: Seconds that the API may take to show it.
+        ran: Names of tasks that are known to have run, for the error's message.
 
     Raises:
         NotFoundError: No task of that name completed.
@@ -96,7 +104,7 @@ def named_task(run: FlowRun, task_name: str, patience: float = _PATIENCE) -> Tas
     raise NotFoundError(
         "completed run of the task",
         task_name,
-        known=sorted({_name_of(item) for item in runs}),
+        known=sorted({*ran, *map(_name_of, runs)}),
         hint="Name a task that ran, or return the value from the flow and leave "
         "parent_task_name out.",
     )

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from sqlalchemy import ColumnElement, delete, select, update
+from sqlalchemy import ColumnElement, and_, delete, or_, select, update
 from sqlalchemy.orm import Session
 
 from prefect_lume._fingerprint import sha256_tree
@@ -205,23 +205,28 @@ def flow_for_update(
         ConflictError: The id belongs to a flow of another name or project, or the
             name in that project to a flow of another id.
     """
-    row = session.scalars(
-        select(FlowRow).where(FlowRow.flow_id == flow_id).with_for_update()
-    ).one_or_none()
-    if row is None:
-        taken = session.scalar(
-            select(FlowRow.flow_id).where(
-                FlowRow.project_name == project_name, FlowRow.flow_name == flow_name
-            )
+    # One statement: between two, another writer could store this very flow, which
+    # would then be found by its name and not by its id.
+    named = and_(FlowRow.project_name == project_name, FlowRow.flow_name == flow_name)
+    rows = session.scalars(
+        select(FlowRow)
+        .where(or_(FlowRow.flow_id == flow_id, named))
+        .order_by(FlowRow.flow_id)
+        .with_for_update()
+    ).all()
+    row = next((item for item in rows if item.flow_id == flow_id), None)
+    if row is None and rows:
+        taken = rows[0].flow_id
+        raise ConflictError(
+            f"Project {clip(project_name, 60)!r} has a flow named "
+            f"{clip(flow_name, 60)!r} already, with flow_id {taken!r}; it cannot "
+            f"have the flow_id {flow_id!r} too. Use another name or project, or "
+            f"remove the old one: delete_flow({taken!r})."
         )
-        if taken is not None:
-            raise ConflictError(
-                f"Project {clip(project_name, 60)!r} has a flow named "
-                f"{clip(flow_name, 60)!r} already, with flow_id {taken!r}; it cannot "
-                f"have the flow_id {flow_id!r} too. Use another name or project, or "
-                f"remove the old one: delete_flow({taken!r})."
-            )
-    elif (row.flow_name, row.project_name) != (flow_name, project_name):
+    if row is not None and (row.flow_name, row.project_name) != (
+        flow_name,
+        project_name,
+    ):
         raise ConflictError(
             f"The flow_id {flow_id!r} belongs to the flow {clip(row.flow_name, 60)!r} "
             f"of project {clip(row.project_name, 60)!r} already; it cannot be "
