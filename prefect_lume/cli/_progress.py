@@ -45,7 +45,11 @@ class Steps:
     def step(self, title: str) -> Iterator[None]:
         """Show one step while the block runs."""
         task = self.start(title)
-        yield
+        try:
+            yield
+        except BaseException:
+            self.finish(task, title, failed=True)
+            raise
         self.finish(task, title)
 
     def start(self, title: str) -> int:
@@ -60,6 +64,22 @@ class Steps:
             self._console.print(f"{'✗' if failed else '✓'} {title}")
         text = f"[red]{title} failed[/]" if failed else title
         self._progress.update(task, completed=1, description=text)  # type: ignore[arg-type]
+
+
+class Watcher:
+    """Shows each subflow as a step while it runs."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self._running: dict[str, int] = {}
+
+    def __call__(self, subflow: str, event: str) -> None:
+        title = f"Running {subflow}"
+        if event == "started":
+            self._running[subflow] = self._steps.start(title)
+        elif subflow in self._running:
+            failed = event != "completed"
+            self._steps.finish(self._running.pop(subflow), title, failed)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from prefect_lume.cli._options import json_option, services_option
+from prefect_lume.cli._progress import quiet_prefect
 from prefect_lume.config import open_context
 
 
@@ -21,7 +22,8 @@ def command(services: str | None, as_json: bool) -> None:
 
     Ends with status 1 when one of them cannot be used.
     """
-    statuses = open_context(services).check()
+    with quiet_prefect():
+        statuses = open_context(services).check()
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(status) for status in statuses]))
     else:

@@ -6,10 +6,13 @@ import json
 from typing import Any
 
 import click
+from prefect.exceptions import ParameterTypeError
+from rich.console import Console
 
 from prefect_lume.cli._options import json_option, services_option
+from prefect_lume.cli._progress import Steps, Watcher, quiet_prefect
 from prefect_lume.composer import FlowOfFlows
-from prefect_lume.errors import InvalidInputError
+from prefect_lume.errors import InvalidInputError, NotFoundError
 
 
 def parse_parameters(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -86,21 +89,41 @@ def command(
 
     All problems are reported at once, each with its line in the file.
     """
-    chain = _load(source, from_registry, services)
     given = parse_parameters(parameters)
-    report: dict[str, Any] = {"name": chain.spec.name, "version": chain.spec.version}
-    graph = chain.validate()
-    report["stages"] = [[flow.name for flow in level] for level in graph.levels]
-    if not as_json:
-        click.echo(graph.to_mermaid() if mermaid else chain.describe())
-    if register:
-        report["flow_id"] = chain.register()
+    with quiet_prefect():
+        chain = _load(source, from_registry, services)
+        graph = chain.validate()
+        report: dict[str, Any] = {
+            "name": chain.spec.name,
+            "version": chain.spec.version,
+            "stages": [[flow.name for flow in level] for level in graph.levels],
+        }
         if not as_json:
-            click.echo(f"registered as flow {report['flow_id']}")
-    if run:
-        report["flow_runs"] = chain.compose()(run_subflows=subflows, **given)
-        if not as_json:
-            for name, flow_run in report["flow_runs"].items():
-                click.echo(f"{name}: flow run {flow_run}")
+            click.echo(graph.to_mermaid() if mermaid else chain.describe())
+        if register:
+            report["flow_id"] = chain.register()
+            if not as_json:
+                click.echo(f"registered as flow {report['flow_id']}")
+        if run:
+            report["flow_runs"] = _run(chain, subflows, given)
+            if not as_json:
+                for name, flow_run in report["flow_runs"].items():
+                    click.echo(f"{name}: flow run {flow_run}")
     if as_json:
         click.echo(json.dumps(report))
+
+
+def _run(chain: FlowOfFlows, subflows: str, given: dict[str, Any]) -> dict[str, str]:
+    """Run a flow-of-flows, showing each subflow while it runs."""
+    known = chain.graph.exposed
+    for name in given:
+        if name not in known:
+            raise NotFoundError("parameter of the flow-of-flows", name, known)
+    steps = Steps(Console(stderr=True))
+    with steps.shown():
+        parent = chain.compose(observer=Watcher(steps))
+        try:
+            runs: dict[str, str] = parent(run_subflows=subflows, **given)
+        except ParameterTypeError as error:
+            raise InvalidInputError(str(error)) from error
+    return runs

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from prefect_lume import migrations
 from prefect_lume.cli._options import json_option, services_option
+from prefect_lume.cli._progress import quiet_prefect
 from prefect_lume.config import Context, open_context
 from prefect_lume.storage import sql
 
@@ -16,6 +17,11 @@ from prefect_lume.storage import sql
 @click.group("db")
 def command() -> None:
     """Create or upgrade the SQL database's tables."""
+
+
+def _context(services: str | None) -> Context:
+    with quiet_prefect():
+        return open_context(services)
 
 
 def _engines(context: Context) -> list[Engine]:
@@ -35,7 +41,7 @@ def _engines(context: Context) -> list[Engine]:
 @services_option
 def upgrade(services: str | None) -> None:
     """Create the tables, or bring them to this version's revision."""
-    for engine in _engines(open_context(services)):
+    for engine in _engines(_context(services)):
         before = migrations.current(engine)
         migrations.upgrade(engine)
         after = migrations.current(engine)
@@ -55,7 +61,7 @@ def current(services: str | None, as_json: bool) -> None:
             "revision": migrations.current(engine),
             "head": head,
         }
-        for engine in _engines(open_context(services))
+        for engine in _engines(_context(services))
     ]
     if as_json:
         click.echo(json.dumps(rows))

@@ -19,7 +19,7 @@ from rich.table import Table
 import prefect_lume
 from prefect_lume._optional import require
 from prefect_lume.cli._options import json_option, services_option
-from prefect_lume.cli._progress import Steps, quiet_prefect
+from prefect_lume.cli._progress import Steps, Watcher, quiet_prefect
 from prefect_lume.cli._provenance import (
     file_references,
     outputs_table,
@@ -121,7 +121,7 @@ def run_demo(context: Context, parameters: Mapping[str, Any], steps: Steps) -> O
     with steps.step("Registering the flow-of-flows and composing it"):
         FlowOfFlows.from_yaml(folder / "injector.yaml", services=services).register()
         chain = FlowOfFlows.from_registry(_PROJECT, _PROJECT, services=services)
-        parent = chain.compose(observer=_Watcher(steps))
+        parent = chain.compose(observer=Watcher(steps))
     flow_runs: Mapping[str, str] = parent(**parameters)
     with steps.step("Reading the results back"):
         results = list(
@@ -138,22 +138,6 @@ def run_demo(context: Context, parameters: Mapping[str, Any], steps: Steps) -> O
     return Outcome(
         chain, deployment, flow_runs, rows, plots, time.perf_counter() - start
     )
-
-
-class _Watcher:
-    """Shows each subflow as a step while it runs."""
-
-    def __init__(self, steps: Steps) -> None:
-        self._steps = steps
-        self._running: dict[str, int] = {}
-
-    def __call__(self, subflow: str, event: str) -> None:
-        title = f"Running {subflow}"
-        if event == "started":
-            self._running[subflow] = self._steps.start(title)
-        elif subflow in self._running:
-            failed = event != "completed"
-            self._steps.finish(self._running.pop(subflow), title, failed)
 
 
 def _run_names(results: list[Any]) -> dict[str, str]:
@@ -240,10 +224,10 @@ def command(n_particle: int, seed: int, services: str | None, as_json: bool) -> 
     to be prepared; running it again adds results and changes none.
     """
     require("beamphysics", "The demo")
-    context = open_context(services)
     steps = Steps(Console(stderr=True))
     parameters = {"generate__n_particle": n_particle, "generate__seed": seed}
     with quiet_prefect(), steps.shown():
+        context = open_context(services)
         outcome = run_demo(context, parameters, steps)
     if as_json:
         report = {

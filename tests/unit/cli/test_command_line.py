@@ -1,6 +1,7 @@
 """The command line: help, errors, checks, compositions."""
 
 import json
+import uuid
 
 import pytest
 from click.testing import CliRunner
@@ -112,6 +113,76 @@ def test_db_upgrade_and_current():
     assert f"None → {before[0]['head']}" in first
     assert "already" in run("db", "upgrade").output
     assert "up to date" in run("db", "current").output
+
+
+@pytest.fixture
+def flows_module(tmp_path, monkeypatch):
+    """A registered package with two flows, and the file that chains them."""
+    from prefect_lume.config import open_context
+    from prefect_lume.models import Model
+
+    name = f"lume_cli_{uuid.uuid4().hex[:8]}"
+    root = tmp_path / "package"
+    (root / name).mkdir(parents=True)
+    (root / "environment.yml").write_text("dependencies: [python]\n")
+    (root / "pyproject.toml").write_text(
+        f'[project]\nname = "{name}"\nversion = "1.0"\n'
+        f"[project.entry-points.orchestration]\n"
+        f'"{name}.flow" = "{name}.flow"\n'
+    )
+    (root / name / "__init__.py").write_text("")
+    (root / name / "flow.py").write_text(
+        "from prefect import flow\n"
+        f"@flow(name='{name}-one')\ndef one(n: int = 2) -> int:\n    return n\n"
+        f"@flow(name='{name}-two')\ndef two(x: int) -> int:\n    return x + 1\n"
+    )
+    open_context().scheduling_service().create_project("test")
+    model = Model.create_model(
+        author="a", laboratory="l", facility="f", beampath="b", description=name
+    )
+    model.store_deployment(root, "test")
+    path = tmp_path / "chain.yaml"
+    path.write_text(
+        f"name: {name}-chain\nproject_name: test\ncomposing_flows:\n"
+        f"  - {{name: one, flow_name: {name}-one}}\n"
+        f"  - name: two\n    flow_name: {name}-two\n"
+        "    mapped_parameters:\n"
+        "      x: {parent_flow_name: one, map_type: raw}\n"
+    )
+    return path
+
+
+def test_compose_draws_registers_and_runs(flows_module):
+    """A registered chain is drawn, registered, run, and found in the registry."""
+    outcome = run(
+        "compose", flows_module, "--register", "--run", "-p", "one__n=5", "--json"
+    )
+    assert outcome.exit_code == 0, outcome.stderr
+    report = json.loads(outcome.stdout)
+    assert report["stages"] == [["one"], ["two"]]
+    assert set(report["flow_runs"]) == {"one", "two"}
+    assert "✓ Running two" in outcome.stderr
+    again = run("compose", "--from-registry", f"test/{report['name']}")
+    assert again.exit_code == 0, again.stderr
+    assert "x ◀─raw─── one" in again.output
+    mermaid = run("compose", flows_module, "--mermaid").output
+    assert mermaid.startswith(("flowchart", "graph"))
+
+
+@pytest.mark.parametrize(
+    ("parameter", "words"),
+    [
+        ("one__n=many", ["one__n", "integer"]),
+        ("one__m=3", ["one__m", "Did you mean 'one__n'"]),
+        ("one__n", ["name=value"]),
+    ],
+)
+def test_compose_refuses_wrong_parameters(flows_module, parameter, words):
+    """A parameter that does not fit is one message that names it, and nothing runs."""
+    outcome = run("compose", flows_module, "--run", "-p", parameter)
+    assert outcome.exit_code == 1
+    assert all(word in outcome.stderr for word in words)
+    assert "Running" not in outcome.stderr
 
 
 @pytest.mark.parametrize(
