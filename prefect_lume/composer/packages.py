@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from prefect import Flow
 
 from prefect_lume._fingerprint import sha256_file
-from prefect_lume.errors import NotFoundError, PackageError
+from prefect_lume.errors import NotFoundError, PackageError, clip
 
 if TYPE_CHECKING:
     from prefect_lume.registry import DeploymentRecord
@@ -37,8 +37,8 @@ def import_flow(
 
     Raises:
         NotFoundError: The deployment offers no such flow.
-        PackageError: The package cannot be imported, or this process uses another
-            version of it.
+        PackageError: The package cannot be imported, this process uses another version
+            of it, or the entry point leads out of it.
         IntegrityError: The source is not the one that was registered.
     """
     entrypoint = deployment.entrypoints.get(flow_name)
@@ -48,6 +48,14 @@ def import_flow(
             f"{deployment.package_import_name!r}",
             flow_name,
             known=deployment.entrypoints,
+        )
+    package = deployment.package_import_name
+    if not f"{entrypoint.partition(':')[0]}.".startswith(f"{package}."):
+        # What a row names is imported only from the package whose hash was checked.
+        raise PackageError(
+            f"Deployment {deployment.deployment_id} names the entry point "
+            f"{clip(repr(entrypoint), 120)} for the flow {flow_name!r}, which is not in "
+            f"its package {package!r}: it is not imported. Register the package again."
         )
     make_importable(deployment, packages_path)
     flow = import_entrypoint(entrypoint)

@@ -121,3 +121,18 @@ def test_a_source_tree_of_other_content_is_refused(
     importlib.import_module(deployment.package_import_name)
     with pytest.raises(PackageError, match="One process can use one version"):
         import_flow(deployment, "it", tmp_path / "packages")
+
+
+@pytest.mark.parametrize("entrypoint", ["os:system", "{name}_other.flow:it", ":it"])
+def test_an_entry_point_outside_the_package_is_not_imported(
+    make: Make, tmp_path: Path, entrypoint: str
+) -> None:
+    """What a registry row names is imported from its own verified package only."""
+    deployment = make("1.0")
+    name = deployment.package_import_name
+    wrong = dataclasses.replace(
+        deployment, entrypoints={"it": entrypoint.format(name=name)}
+    )
+    with pytest.raises(PackageError, match="not in its package"):
+        import_flow(wrong, "it", tmp_path / "packages")
+    assert not (tmp_path / "packages").exists()
