@@ -54,8 +54,8 @@ def import_flow(
         # What a row names is imported only from the package whose hash was checked.
         raise PackageError(
             f"Deployment {deployment.deployment_id} names the entry point "
-            f"{clip(repr(entrypoint), 120)} for the flow {flow_name!r}, which is not in "
-            f"its package {package!r}: it is not imported. Register the package again."
+            f"{clip(repr(entrypoint), 120)} for the flow {flow_name!r}, which is not "
+            f"in its package {package!r}: it is not imported. Register it again."
         )
     make_importable(deployment, packages_path)
     flow = import_entrypoint(entrypoint)
