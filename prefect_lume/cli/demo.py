@@ -124,9 +124,9 @@ def run_demo(context: Context, parameters: Mapping[str, Any], steps: Steps) -> O
         parent = chain.compose(observer=Watcher(steps))
     flow_runs: Mapping[str, str] = parent(**parameters)
     with steps.step("Reading the results back"):
-        results = list(
-            context.results_db_service().find(_PROJECT, sort=[("date_modified", 1)])
-        )
+        # Lazily: arrays and tables of earlier runs are not looked at.
+        service = context.results_db_service()
+        results = list(service.find(_PROJECT, sort=["date_modified"], lazy=True))
         ids = set(flow_runs.values())
         new = [result for result in results if result.flow_run_id in ids]
         rows = provenance_rows(context, results, _run_names(results))

@@ -27,24 +27,21 @@ def register(spec: FlowOfFlowsSpec, services: Any = None) -> str:
     context = open_context(services)
     registry = context.model_db_service()
     rows = spec_to_rows(spec)
-    ids: dict[tuple[str, str], str] = {}
-    missing = []
-    for row in rows:
-        key = (row["project_name"], row["flow_name"])
-        if key in ids:
-            continue
-        try:
-            ids[key] = registry.get_flow(project_name=key[0], flow_name=key[1]).flow_id
-        except NotFoundError:
-            missing.append(f"{key[0]}/{key[1]}")
+    # One query a project, however many subflows it has.
+    ids = {
+        (project, flow.flow_name): flow.flow_id
+        for project in sorted({row["project_name"] for row in rows})
+        for flow in registry.get_flows(project_name=project)
+    }
+    wanted = dict.fromkeys((row["project_name"], row["flow_name"]) for row in rows)
+    missing = ["/".join(key) for key in wanted if key not in ids]
     if missing:
         raise NotFoundError(
             "registered flow",
             missing[0],
             known=[f"{f.project_name}/{f.flow_name}" for f in registry.get_flows()],
             hint=f"To register {name_list(missing)}, store a deployment of the package "
-            f"that holds it: Model.store_deployment(source, project_name=...), or "
-            f"prefect-lume registry.",
+            f"that holds it: Model.store_deployment(source, project_name=...).",
         )
     entries = [
         SubflowEntry(
