@@ -32,7 +32,7 @@ Tree = Mapping[str, Any]
 def load_dataframe(
     trees: Iterable[Tree],
     columns: list[str] | None,
-    load_blob: Callable[[str], bytes],
+    load_blob: Callable[[str], bytes | bytearray],
 ) -> pd.DataFrame:
     """Return stored documents as a table.
 
@@ -112,7 +112,7 @@ def _collect(value: Any, name: str, found: dict[str, Any]) -> None:
         found[name] = value
 
 
-def _cell(tree: Tree, name: str, load_blob: Callable[[str], bytes]) -> Any:
+def _cell(tree: Tree, name: str, load_blob: Callable[[str], bytes | bytearray]) -> Any:
     value: Any = tree
     for segment in escape_path(name).split("."):
         if (

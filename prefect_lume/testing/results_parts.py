@@ -123,9 +123,10 @@ class BlobContract:
         blobs = {digest(data): data for data in (used, inner, part)}
         db_service.insert("contract", make_document(inputs=inputs, blobs=blobs))
         db_service.put_blob(digest(unused), unused)
-        assert db_service.delete_unused_blobs() == 0
+        assert db_service.delete_unused_blobs() == []
         if db_service.blobs_before(datetime.now(UTC) + timedelta(days=1)):
-            assert db_service.delete_unused_blobs(timedelta(days=-1)) == 1
+            (gone,) = db_service.delete_unused_blobs(timedelta(days=-1))
+            assert gone == (digest(unused), len(unused))
             with pytest.raises(NotFoundError):
                 db_service.get_blob(digest(unused))
         for data in (used, inner, part):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from prefect_lume._fingerprint import sha256_bytes
-from prefect_lume.errors import IntegrityError, NotFoundError
+from prefect_lume.errors import ConflictError, InvalidInputError, NotFoundError
 from prefect_lume.results import query as language
+from prefect_lume.results.stores.blobs import BlobInfo, BlobStore
 from prefect_lume.results.stores.trees import blobs_of
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ HEADER = (
 Tree = dict[str, Any]
 Query = Mapping[str, Any] | None
 SortPairs = Sequence[tuple[str, int]] | None
+Outcome = bool | ConflictError | InvalidInputError
 
 
 class DBServiceConfig(BaseModel):
@@ -56,7 +57,7 @@ class DBServiceConfig(BaseModel):
     )
 
 
-class DBService(ABC):
+class DBService(BlobStore):
     """A results database: documents in collections, and blobs by their SHA-256.
 
     Subclass it to keep results in another database, and run
@@ -75,6 +76,10 @@ class DBService(ABC):
     """
 
     config: DBServiceConfig = DBServiceConfig()
+    #: How long a blob may wait for its document: a blob stored less than this ago is
+    #: not removed together with the last document that held it. Zero where the
+    #: database itself keeps documents and blobs together.
+    blob_lease: ClassVar[timedelta] = timedelta(hours=1)
 
     def __init__(self, config: DBServiceConfig | None = None) -> None:
         """Keep the configuration.
@@ -135,6 +140,35 @@ class DBService(ABC):
             ConflictError: It violates a unique index other than its key.
             InvalidInputError: As in :meth:`insert`.
         """
+
+    def insert_many(
+        self, collection: str, encoded: Sequence[Encoded], *, replace: bool = False
+    ) -> list[Outcome]:
+        """Store several documents, each as :meth:`insert` or :meth:`replace` would.
+
+        What is wrong with one of them does not keep the others from being stored.
+        The default stores them one by one; a store overrides it to send them in few
+        round trips. When it raises, some may have been stored: doing it again is safe.
+
+        Args:
+            collection: The project's name.
+            encoded: The documents and their blobs.
+            replace: Whether a document takes the place of the one with its key.
+
+        Returns:
+            For each document, in the same order: True if it was stored, False if its
+            ``_id`` was there already and nothing changed, or the error that
+            :meth:`insert` or :meth:`replace` would have raised for it.
+        """
+        outcomes: list[Outcome] = []
+        for one in encoded:
+            try:
+                if replace:
+                    self.replace(collection, one)
+                outcomes.append(replace or self.insert(collection, one))
+            except (ConflictError, InvalidInputError) as error:
+                outcomes.append(error)
+        return outcomes
 
     @abstractmethod
     def get(self, collection: str, unique_hash: str) -> Tree:
@@ -199,75 +233,61 @@ class DBService(ABC):
     def delete(self, collection: str, query: Query) -> int:
         """Remove the documents that match a query and return how many they were.
 
-        Blobs stay: other documents may hold them. See :meth:`delete_unused_blobs`.
+        Blobs stay: other documents may hold them. See :meth:`held_blobs` and
+        :meth:`delete_unused_blobs`.
         """
 
-    @abstractmethod
-    def put_blob(self, sha256: str, data: bytes | memoryview) -> None:
-        """Store a blob, unless it is there. A reader never sees a part of it.
+    def held_blobs(self, collection: str, query: Query = None) -> Iterator[str]:
+        """Yield the hashes of the blobs that matching documents hold.
+
+        A hash may come more than once. The default reads the documents.
 
         Args:
-            sha256: The SHA-256 of the data.
-            data: The content.
-
-        Raises:
-            IntegrityError: The data has another hash.
+            collection: The project's name.
+            query: Which documents to look at; None means all.
         """
+        for tree in self.find(collection, query, sort=[("_id", 1)]):
+            yield from blobs_of(tree, self.get_blob)
 
-    @abstractmethod
-    def read_blob(self, sha256: str) -> Iterator[bytes]:
-        """Yield a blob's content piece by piece, not verified.
+    def unused_blobs(
+        self, older_than: timedelta = timedelta(days=1), among: Iterable[str] = ()
+    ) -> list[BlobInfo]:
+        """Return the blobs that no document holds.
 
-        Raises:
-            NotFoundError: There is no such blob.
+        The default reads every document.
+
+        Args:
+            older_than: Younger blobs are left out: their document may be about to be
+                stored.
+            among: Look at these blobs only. Empty means at all of them.
         """
+        wanted = set(among)
+        unused = {
+            info.sha256: info
+            for info in self.blobs_before(self.now() - older_than)
+            if not wanted or info.sha256 in wanted
+        }
+        for collection in self.collections() if unused else ():
+            for sha256 in self.held_blobs(collection):
+                unused.pop(sha256, None)
+        return [unused[sha256] for sha256 in sorted(unused)]
 
-    def get_blob(self, sha256: str) -> bytes:
-        """Return a blob's content, verified against its hash.
-
-        Raises:
-            NotFoundError: There is no such blob.
-            IntegrityError: What is stored is not what the hash says.
-        """
-        data = b"".join(self.read_blob(sha256))
-        if sha256_bytes(data) != sha256:
-            raise IntegrityError(
-                f"The stored blob {sha256[:12]}… is damaged: {len(data)} bytes that do "
-                f"not have its hash. Restore it from a backup, or run the model again.",
-                self.where,
-            )
-        return data
-
-    def blobs_before(self, moment: datetime) -> list[str]:
-        """Return the hashes of the blobs that were last stored before a moment.
-
-        The default returns none, so that nothing is ever cleaned up.
-        """
-        del moment
-        return []
-
-    def delete_blob(self, sha256: str, before: datetime) -> bool:
-        """Remove a blob, unless it was stored again since a moment.
-
-        Returns:
-            Whether it was removed.
-        """
-        del sha256, before
-        return False
-
-    def delete_unused_blobs(self, older_than: timedelta = timedelta(days=1)) -> int:
-        """Remove the blobs that no document holds, and return how many they were.
+    def delete_unused_blobs(
+        self, older_than: timedelta = timedelta(days=1), among: Iterable[str] = ()
+    ) -> list[BlobInfo]:
+        """Remove the blobs that no document holds, and return them.
 
         Args:
             older_than: Younger blobs stay: their document may be about to be stored.
                 It must be longer than storing a result ever takes.
+            among: Look at these blobs only. Empty means at all of them.
         """
-        before = datetime.now(UTC) - older_than
-        unused = set(self.blobs_before(before))
-        for collection in self.collections() if unused else ():
-            for tree in self.find(collection, sort=[("_id", 1)]):
-                unused.difference_update(blobs_of(tree, self.get_blob))
-        return sum(self.delete_blob(sha256, before) for sha256 in sorted(unused))
+        before = self.now() - older_than
+        return [
+            info
+            for info in self.unused_blobs(older_than, among)
+            if self.delete_blob(info.sha256, before)
+        ]
 
     @property
     def where(self) -> str:
@@ -290,13 +310,3 @@ def missing(collection: str, unique_hash: str) -> NotFoundError:
     return NotFoundError(
         "result", unique_hash, hint=f"(Looked in the project {collection!r}.)"
     )
-
-
-def verified(sha256: str, data: bytes | memoryview) -> None:
-    """Check data that is about to be stored under a hash.
-
-    Raises:
-        IntegrityError: The data has another hash.
-    """
-    if sha256_bytes(data) != sha256:
-        raise IntegrityError(f"The data given as blob {sha256[:12]}… has another hash.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -24,19 +23,15 @@ from prefect_lume.results.stores.base import (
     SortPairs,
     Tree,
     missing,
-    verified,
 )
+from prefect_lume.results.stores.blobs import BlobInfo, Data, verified
 from prefect_lume.results.stores.checks import (
     RESERVED,
     check_collection,
     check_document,
 )
-from prefect_lume.results.stores.indices import (
-    HEADER_INDICES,
-    DeclaredIndex,
-    declared,
-)
 from prefect_lume.results.stores.mongo_blobs import MongoBlobs
+from prefect_lume.results.stores.mongo_indices import MongoIndices
 from prefect_lume.storage import mongo
 
 if TYPE_CHECKING:
@@ -44,9 +39,6 @@ if TYPE_CHECKING:
     from prefect_lume.results.documents import DocumentBase
 
 Documents = Collection[dict[str, Any]]
-
-#: The server's code for a duplicate key.
-_DUPLICATE: Final = 11000
 
 
 class _PlainInt(TypeDecoder):
@@ -95,9 +87,7 @@ class MongoDBService(DBService):
             (lambda: database) if isinstance(database, Database) else database
         )
         self._blobs = MongoBlobs(self._database)
-        self._indices: dict[str, DeclaredIndex] = {}
-        self._indexed: dict[str, frozenset[str]] = {}
-        self._lock = threading.Lock()
+        self._indices = MongoIndices(lambda: self.where)
 
     @property
     def where(self) -> str:
@@ -122,52 +112,13 @@ class MongoDBService(DBService):
 
         Collections that do not exist yet get theirs with their first document.
         """
-        with self._lock:
-            for doc in docs:
-                self._indices.update({index.name: index for index in declared(doc)})
+        self._indices.declare(docs)
         for name in self._names():
             self._ensure_indices(name)
 
     def _ensure_indices(self, name: str) -> None:
-        with self._lock:
-            wanted = dict(self._indices)
-            if self._indexed.get(name) == frozenset(wanted):
-                return
-        collection = self._collection(name)
         with self._translated():
-            there = set(collection.index_information())
-            for fields in HEADER_INDICES:
-                # The name that MongoDB itself would give.
-                if "_".join(f"{field}_1" for field in fields) not in there:
-                    collection.create_index([(field, 1) for field in fields])
-            for index in wanted.values():
-                if _index_name(index) not in there:
-                    self._create_index(collection, index)
-        with self._lock:
-            self._indexed[name] = frozenset(wanted)
-
-    def _create_index(self, collection: Documents, index: DeclaredIndex) -> None:
-        # The index is the type's own: other types in the project do not count.
-        try:
-            collection.create_index(
-                [(field, 1) for field in index.fields],
-                name=_index_name(index),
-                unique=index.unique,
-                partialFilterExpression={"result_type": index.result_type},
-            )
-        except driver.OperationFailure as error:
-            # DocumentDB does not say 11000 here, but which constraint it violates.
-            if error.code == _DUPLICATE or "constraint" in str(error):
-                raise self._not_buildable(collection.name, index) from error
-            raise
-
-    def _not_buildable(self, name: str, index: DeclaredIndex) -> ConflictError:
-        return ConflictError(
-            f"{self.where}: the unique index on {', '.join(index.fields)} of "
-            f"{index.result_type!r} cannot be built: results of {name!r} have the "
-            f"same values. Delete all but one of them, or declare the index without "
-            f"unique."
-        )
+            self._indices.ensure(self._collection(name))
 
     def insert(self, collection: str, encoded: Encoded) -> bool:
         """Store a document, unless one of its key is there; see the base class."""
@@ -196,11 +147,7 @@ class MongoDBService(DBService):
         return True
 
     def _not_unique(self, tree: Tree) -> ConflictError:
-        names = "; ".join(
-            ", ".join(index.fields)
-            for index in self._indices.values()
-            if index.unique and index.result_type == tree["result_type"]
-        )
+        names = self._indices.unique_fields(tree["result_type"])
         return ConflictError(
             f"{self.where}: another result of type {tree['result_type']!r} has the "
             f"same values in a unique index (on {names or 'the server'})."
@@ -301,9 +248,9 @@ class MongoDBService(DBService):
         with self._translated():
             return self._collection(collection).delete_many(checked).deleted_count
 
-    def put_blob(self, sha256: str, data: bytes | memoryview) -> None:
-        """Store a blob, unless it is there; see the base class."""
-        verified(sha256, data)
+    def write_blob(self, sha256: str, size: int, pieces: Iterable[Data]) -> None:
+        """Store a blob piece by piece, unless it is there; see the base class."""
+        data = b"".join(verified(sha256, size, pieces))
         with self._translated():
             try:
                 self._blobs.put(sha256, data)
@@ -315,7 +262,7 @@ class MongoDBService(DBService):
         with self._translated():
             yield from self._blobs.read(sha256)
 
-    def blobs_before(self, moment: datetime) -> list[str]:
+    def blobs_before(self, moment: datetime) -> list[BlobInfo]:
         """Return the blobs last stored before a moment; see the base class."""
         with self._translated():
             return self._blobs.older_than(moment)
@@ -327,7 +274,3 @@ class MongoDBService(DBService):
 
     def close(self) -> None:
         """Do nothing: the client belongs to who made it."""
-
-
-def _index_name(index: DeclaredIndex) -> str:
-    return f"lume_{index.name[:40]}"

@@ -11,6 +11,7 @@ from gridfs.errors import CorruptGridFile, NoFile
 from pymongo.database import Database
 
 from prefect_lume.errors import IntegrityError, NotFoundError, clip
+from prefect_lume.results.stores.blobs import BlobInfo
 from prefect_lume.results.stores.checks import RESERVED
 
 CHUNK_SIZE: Final = 1 << 20
@@ -62,10 +63,11 @@ class MongoBlobs:
                     f"The stored blob {sha256[:12]}… is damaged: {clip(error)}"
                 ) from error
 
-    def older_than(self, moment: datetime) -> list[str]:
+    def older_than(self, moment: datetime) -> list[BlobInfo]:
         """Return the hashes of the blobs last stored before a moment."""
         query = {"metadata.stored": {"$lt": moment}}
-        return sorted({file["filename"] for file in self._files().find(query)})
+        found = {file["filename"]: file["length"] for file in self._files().find(query)}
+        return [BlobInfo(*item) for item in sorted(found.items())]
 
     def delete(self, sha256: str, before: datetime) -> bool:
         """Remove a blob, unless it was stored again since a moment."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,12 +27,11 @@ from prefect_lume.results.stores.base import (
     SortPairs,
     Tree,
     missing,
-    verified,
 )
+from prefect_lume.results.stores.blobs import BlobInfo, Data, verified
 from prefect_lume.results.stores.checks import check_collection, check_document
-from prefect_lume.results.stores.indices import declared
 from prefect_lume.results.stores.sql_blobs import SQLBlobs
-from prefect_lume.results.stores.sql_index import IndexDefinition
+from prefect_lume.results.stores.sql_indices import SQLIndices
 from prefect_lume.results.stores.sql_pages import Pages
 from prefect_lume.results.stores.sql_transactions import (
     RepeatedConflictError,
@@ -76,6 +74,7 @@ class SQLDBService(DBService):
         self._transactions = Transactions(engine)
         self._blobs = SQLBlobs(self._transactions)
         self._pages = Pages(self._transactions)
+        self._indices = SQLIndices(self._transactions, self.find, lambda: self.where)
 
     @property
     def where(self) -> str:
@@ -89,60 +88,7 @@ class SQLDBService(DBService):
 
     def prepare(self, docs: Iterable[type[DocumentBase]]) -> None:
         """Create the indices that document types declare; see the base class."""
-        wanted = [
-            IndexDefinition(index.result_type, index.fields, index.unique)
-            for doc in docs
-            for index in declared(doc)
-        ]
-        table = sql_tables.result_index
-        statement = select(table.c.name).where(table.c.ready.is_(True))
-        ready = set(
-            self._transactions.read(lambda c: c.execute(statement).scalars().all())
-        )
-        for index in wanted:
-            if index.name not in ready:
-                self._build(index)
-
-    def _build(self, index: IndexDefinition) -> None:
-        table = sql_tables.result_index
-        # If it is known but not ready, another process is building it, or died.
-        with suppress(ConflictError):
-            self._transactions.write(lambda c: c.execute(insert(table), index.row()))
-        # From here on every writer adds the keys of what it stores.
-        names = select(_RESULT.c.collection).distinct()
-        for collection in self._transactions.read(
-            lambda c: c.execute(names).scalars().all()
-        ):
-            query = {"result_type": {"$eq": index.result_type}}
-            for tree in self.find(collection, query, sort=[("_id", 1)]):
-                self._add_missing_keys(collection, tree, index)
-        ready = update(table).where(table.c.name == index.name).values(ready=True)
-        self._transactions.write(lambda c: c.execute(ready))
-
-    def _add_missing_keys(
-        self, collection: str, tree: Tree, index: IndexDefinition
-    ) -> None:
-        keys = sql_tables.result_index_key
-        present = select(keys.c.key_hash).where(
-            keys.c.collection == collection,
-            keys.c.name == index.name,
-            keys.c.unique_hash == tree["_id"],
-        )
-
-        def write(connection: Connection) -> None:
-            if not connection.execute(present.limit(1)).first():
-                sql_index.add_keys(connection, collection, tree, [index])
-
-        try:
-            self._transactions.write(write)
-        except ConflictError as error:
-            if not self._transactions.read(lambda c: c.execute(present).first()):
-                raise ConflictError(
-                    f"{self.where}: the unique index on {', '.join(index.fields)} of "
-                    f"{index.result_type!r} cannot be built: the result "
-                    f"{tree['_id']} of {collection!r} has the same values as another. "
-                    f"Delete one of them, or declare the index without unique."
-                ) from error
+        self._indices.prepare(docs)
 
     def insert(self, collection: str, encoded: Encoded) -> bool:
         """Store a document, unless one of its key is there; see the base class."""
@@ -319,16 +265,15 @@ class SQLDBService(DBService):
 
         return self._transactions.write(write)
 
-    def put_blob(self, sha256: str, data: bytes | memoryview) -> None:
-        """Store a blob, unless it is there; see the base class."""
-        verified(sha256, data)
-        self._blobs.put(sha256, data)
+    def write_blob(self, sha256: str, size: int, pieces: Iterable[Data]) -> None:
+        """Store a blob piece by piece, unless it is there; see the base class."""
+        self._blobs.put(sha256, b"".join(verified(sha256, size, pieces)))
 
     def read_blob(self, sha256: str) -> Iterator[bytes]:
         """Yield a blob's content piece by piece; see the base class."""
         return self._blobs.read(sha256)
 
-    def blobs_before(self, moment: datetime) -> list[str]:
+    def blobs_before(self, moment: datetime) -> list[BlobInfo]:
         """Return the blobs last stored before a moment; see the base class."""
         return self._blobs.older_than(moment)
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from prefect_lume.errors import ConflictError, NotFoundError
 from prefect_lume.results.query.operands import time_text
 from prefect_lume.results.stores import sql_tables
+from prefect_lume.results.stores.blobs import BlobInfo
 from prefect_lume.results.stores.sql_transactions import Transactions
 
 _BLOB, _CHUNK = sql_tables.blob, sql_tables.blob_chunk
@@ -78,10 +79,13 @@ class SQLBlobs:
             self._transactions.read(lambda c: c.execute(statement).scalar()) or b""
         )
 
-    def older_than(self, moment: datetime) -> list[str]:
+    def older_than(self, moment: datetime) -> list[BlobInfo]:
         """Return the hashes of the blobs last stored before a moment."""
-        statement = select(_BLOB.c.sha256).where(_BLOB.c.created < time_text(moment))
-        return self._transactions.read(lambda c: list(c.execute(statement).scalars()))
+        statement = select(_BLOB.c.sha256, _BLOB.c.size).where(
+            _BLOB.c.created < time_text(moment)
+        )
+        rows = self._transactions.read(lambda c: c.execute(statement).all())
+        return [BlobInfo(*row) for row in rows]
 
     def delete(self, sha256: str, before: datetime) -> bool:
         """Remove a blob, unless it was stored again since a moment."""

@@ -21,7 +21,7 @@ def to_json(tree: Any) -> str:
     return json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def blobs_of(tree: Any, get_blob: Callable[[str], bytes]) -> Iterator[str]:
+def blobs_of(tree: Any, get_blob: Callable[[str], bytes | bytearray]) -> Iterator[str]:
     """Yield the hashes of the blobs that a document needs.
 
     Args:
