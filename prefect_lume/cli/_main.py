@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from typing import Any, Final
 
 import click
 
 from prefect_lume import __version__
+from prefect_lume.cli._lazy import LazyGroup
 from prefect_lume.errors import LumeError
 
 #: Command → (module that holds it, line shown by ``--help``).
@@ -23,31 +23,19 @@ COMMANDS: Final = {
         "prefect_lume.cli.demo",
         "Run the main job on the built-in example.",
     ),
+    "import": (
+        "prefect_lume.cli.import_",
+        "Take over the results of another system.",
+    ),
+    "results": (
+        "prefect_lume.cli.results",
+        "Find, show, compare, move and clean up stored results.",
+    ),
 }
 
 
-class LazyGroup(click.Group):
-    """A group that knows its commands by name, so that ``--help`` loads none."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands' names in alphabetical order."""
-        return sorted(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command's module and return the command."""
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(COMMANDS[cmd_name][0])
-        command: click.Command = module.command
-        return command
-
-    def format_commands(
-        self, ctx: click.Context, formatter: click.HelpFormatter
-    ) -> None:
-        """Write the commands and their help lines without importing them."""
-        rows = [(name, COMMANDS[name][1]) for name in self.list_commands(ctx)]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
+class RootGroup(LazyGroup):
+    """The root group, in which an error of ours is one message."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; an error of ours ends it with one message, no traceback."""
@@ -61,7 +49,11 @@ class LazyGroup(click.Group):
             ctx.exit(1)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=RootGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, prog_name="prefect-lume")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
