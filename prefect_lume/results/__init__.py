@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prefect_lume.results.result import Index as Index
     from prefect_lume.results.result import Result as Result
     from prefect_lume.results.service import ResultsService as ResultsService
+    from prefect_lume.results.writer import StoreOutcome as StoreOutcome
 
 _EXPORTS: Final = {
     "DocumentBase": "result",
@@ -30,6 +31,7 @@ _EXPORTS: Final = {
     "Result": "result",
     "ResultReference": "references",
     "ResultsService": "service",
+    "StoreOutcome": "writer",
     "register_document": "model_docs",
     "resolve_model_docs": "model_docs",
 }

@@ -20,6 +20,7 @@ from prefect_lume.results.stored import (
     UnknownResultTypeWarning,
     from_document,
     to_document,
+    verify_document,
 )
 
 __all__ = [
@@ -36,4 +37,5 @@ __all__ = [
     "register_document",
     "resolve_model_docs",
     "to_document",
+    "verify_document",
 ]

@@ -13,13 +13,14 @@ from prefect_lume.errors import (
     name_list,
 )
 from prefect_lume.results import query as language
-from prefect_lume.results.codecs import decode
+from prefect_lume.results.codecs import VerifiedLoader, decode
 from prefect_lume.results.documents import (
     DocumentBase,
     from_document,
     resolve_model_docs,
 )
 from prefect_lume.results.query.paths import index
+from prefect_lume.results.stored import verify_document
 from prefect_lume.results.stores.base import HEADER, DBService
 from prefect_lume.results.stores.indices import declared
 
@@ -50,8 +51,14 @@ class ResultsFinder:
         """Every document type that this service knows, by name."""
         return resolve_model_docs(self._model_docs)
 
-    def _decode(self, tree: Mapping[str, Any], *, lazy: bool = False) -> Any:
-        return from_document(tree, self.model_docs, self.db_service.get_blob, lazy=lazy)
+    def _decode(
+        self, tree: Mapping[str, Any], *, lazy: bool = False, verify: bool = True
+    ) -> Any:
+        if verify:
+            verify_document(tree)
+        # The store has verified what it returns: once is enough.
+        load_blob = VerifiedLoader(self.db_service.get_blob)
+        return from_document(tree, self.model_docs, load_blob, lazy=lazy)
 
     def _require_project(self, project_name: str) -> None:
         known = self.db_service.collections()
@@ -71,6 +78,7 @@ class ResultsFinder:
         limit: int | None = None,
         projection: Iterable[str] | None = None,
         lazy: bool = False,
+        verify: bool = True,
     ) -> Iterator[Any]:
         """Yield the results of a project that match a query, one by one.
 
@@ -86,6 +94,9 @@ class ResultsFinder:
             projection: Fields to load; the others are missing or empty. What
                 describes the result (its type, hash, flow...) is always there.
             lazy: Leave large values in the database until they are asked for.
+            verify: Check that no document was changed in the database; where a
+                projection leaves parts of it out, only values that left the document
+                can be.
 
         Returns:
             An iterator of documents.
@@ -93,11 +104,14 @@ class ResultsFinder:
         Raises:
             QueryError: The query is outside the language.
             NotFoundError: No project of that name has results.
+            IntegrityError: A document, or a value that left it, was changed in the
+                database. It is raised when the iterator comes to it.
         """
+        whole = verify and projection is None
         trees = self._find_trees(
             project_name, query, result_type, sort, skip, limit, projection
         )
-        return (self._decode(tree, lazy=lazy) for tree in trees)
+        return (self._decode(tree, lazy=lazy, verify=whole) for tree in trees)
 
     def _find_trees(
         self,
@@ -295,7 +309,9 @@ class ResultsFinder:
         (path,) = language.prepare_projection([field]) or [field]
         values = self.db_service.distinct(project_name, path, prepared)
         return [
-            decode(value, load_blob=self.db_service.get_blob, path=field)
+            decode(
+                value, load_blob=VerifiedLoader(self.db_service.get_blob), path=field
+            )
             for value in values
         ]
 
@@ -337,11 +353,18 @@ class ResultsFinder:
         trees = self._find_trees(
             project_name, query, result_type, sort, limit=limit, projection=fetched
         )
-        return load_dataframe(trees, wanted, self.db_service.get_blob)
+        if wanted is None:
+            trees = map(_verified, trees)
+        return load_dataframe(trees, wanted, VerifiedLoader(self.db_service.get_blob))
 
     def projects(self) -> list[str]:
         """Return the names of the projects that have results, sorted."""
         return self.db_service.collections()
+
+
+def _verified(tree: dict[str, Any]) -> dict[str, Any]:
+    verify_document(tree)
+    return tree
 
 
 def _before_index(path: str) -> str:

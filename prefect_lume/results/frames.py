@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from prefect_lume._optional import require
-from prefect_lume.results.codecs import MARK, decode
+from prefect_lume.results.codecs import MARK, LoadBlob, decode
 from prefect_lume.results.query import escape_path
 from prefect_lume.results.query.operands import SCALAR
 
@@ -32,7 +32,7 @@ Tree = Mapping[str, Any]
 def load_dataframe(
     trees: Iterable[Tree],
     columns: list[str] | None,
-    load_blob: Callable[[str], bytes | bytearray],
+    load_blob: LoadBlob,
 ) -> pd.DataFrame:
     """Return stored documents as a table.
 
@@ -112,7 +112,7 @@ def _collect(value: Any, name: str, found: dict[str, Any]) -> None:
         found[name] = value
 
 
-def _cell(tree: Tree, name: str, load_blob: Callable[[str], bytes | bytearray]) -> Any:
+def _cell(tree: Tree, name: str, load_blob: LoadBlob) -> Any:
     value: Any = tree
     for segment in escape_path(name).split("."):
         if (

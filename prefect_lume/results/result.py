@@ -36,7 +36,9 @@ from prefect_lume.results.hashing import hash_trees
 from prefect_lume.results.references import FileReference, ResultReference
 
 #: The stored document's own keys, which no field may have.
-RESERVED: Final = frozenset({"_id", "format", "result_type", "unique_hash"})
+RESERVED: Final = frozenset(
+    {"_id", "_checksum", "format", "result_type", "unique_hash"}
+)
 #: The validation context in which unknown fields are kept.
 LOADING: Final = "prefect_lume.loading"
 

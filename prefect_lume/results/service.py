@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from prefect_lume.errors import (
-    ConflictError,
     IntegrityError,
     InvalidInputError,
     NotFoundError,
-    QueryError,
     clip,
 )
-from prefect_lume.results import query as language
-from prefect_lume.results.documents import DocumentBase, Result, to_document
-from prefect_lume.results.finder import Query, ResultsFinder, ResultType, with_type
 from prefect_lume.results.narrow import narrow
 from prefect_lume.results.references import ResultReference
-from prefect_lume.results.stores.base import DBService
-
-OnDuplicate = Literal["return", "raise", "replace"]
+from prefect_lume.results.writer import ResultsWriter
 
 
-class ResultsService(ResultsFinder):
+class ResultsService(ResultsWriter):
     """Stores result documents in a results database, and finds them again.
 
     Example:
@@ -41,78 +33,6 @@ class ResultsService(ResultsFinder):
         [2]
     """
 
-    def __init__(
-        self,
-        db_service: DBService,
-        model_docs: object = None,
-        *,
-        blob_threshold: int | None = None,
-    ) -> None:
-        """Keep a results database; nothing is connected yet.
-
-        Args:
-            db_service: The results database.
-            model_docs: Document types beside the registered ones: a mapping of names
-                to classes, a subclass of ``ModelDocs``, or an enum of classes.
-            blob_threshold: Bytes past which a value leaves its document. None takes
-                the database's own.
-        """
-        super().__init__(db_service, model_docs)
-        own = db_service.config.threshold
-        self._threshold = own if blob_threshold is None else blob_threshold
-        self._prepared: set[type[DocumentBase]] = set()
-        self._lock = threading.Lock()
-
-    def store(
-        self, result: Result, on_duplicate: OnDuplicate = "return"
-    ) -> ResultReference:
-        """Store a result. Doing it twice is doing it once, unless you say otherwise.
-
-        Large values are written before the document that refers to them: whoever can
-        see the result can load all of it, and a failure leaves nothing to be seen.
-
-        Args:
-            result: What is stored; its ``project_name`` names the collection.
-            on_duplicate: What to do when a result of the same ``unique_hash`` is
-                there: ``"return"`` the reference to it and change nothing,
-                ``"raise"``, or ``"replace"`` it.
-
-        Returns:
-            The reference that finds the result again.
-
-        Raises:
-            ConflictError: It is there and ``on_duplicate`` is ``"raise"``, or it
-                violates a unique index of its type.
-            EncodingError: It holds a value that cannot be stored. Nothing was written.
-            InvalidInputError: ``on_duplicate`` or the project's name is not allowed.
-        """
-        if on_duplicate not in {"return", "raise", "replace"}:
-            raise InvalidInputError(
-                f"on_duplicate is 'return', 'raise' or 'replace', not "
-                f"{clip(repr(on_duplicate), 60)}."
-            )
-        encoded = to_document(result, self._threshold)
-        self._prepare(type(result))
-        project = result.project_name
-        if on_duplicate == "replace":
-            self.db_service.replace(project, encoded)
-        elif not self.db_service.insert(project, encoded) and on_duplicate == "raise":
-            raise ConflictError(
-                f"The project {project!r} has a {result.type_name} result with the "
-                f"same {', '.join(result.unique_on)} already: {result.unique_hash}. "
-                f"Pass on_duplicate='return' to use it or 'replace' to replace it."
-            )
-        return result.reference()
-
-    def _prepare(self, document: type[DocumentBase]) -> None:
-        known = set(self.model_docs.values()) | {document}
-        with self._lock:
-            new = known - self._prepared
-        if new:
-            self.db_service.prepare(new)
-            with self._lock:
-                self._prepared |= new
-
     def load(
         self,
         reference: ResultReference | Mapping[str, Any],
@@ -125,9 +45,8 @@ class ResultsService(ResultsFinder):
         Args:
             reference: A reference, or its JSON form.
             lazy: Leave large values in the database until they are asked for.
-            verify: Check that the content has the hash it is stored under. Values
-                that left the document are verified in any case. Lazy loading does not
-                check the whole.
+            verify: Check that the document was not changed in the database. Values
+                that left it are verified in any case, lazy ones when they are loaded.
 
         Returns:
             The document, of the class that is registered for its type.
@@ -138,8 +57,9 @@ class ResultsService(ResultsFinder):
         """
         wanted = _reference(reference)
         tree = self._get(wanted)
-        result = self._decode(tree, lazy=lazy)
-        if verify and not lazy and isinstance(result, Result):
+        result = self._decode(tree, lazy=lazy, verify=verify)
+        if verify and not lazy and tree.get("format") == 1:
+            # The form without a checksum: at least what the hash covers.
             result.verify()
         return result
 
@@ -177,33 +97,6 @@ class ResultsService(ResultsFinder):
                 self.db_service.where,
             )
         return tree
-
-    def delete(
-        self,
-        project_name: str,
-        query: Query,
-        *,
-        result_type: ResultType | None = None,
-    ) -> int:
-        """Remove the results that match a query, and return how many they were.
-
-        Args:
-            project_name: The project.
-            query: As in :meth:`find`. ``{}`` removes all of the project's results;
-                None is refused, so that nothing is removed by oversight.
-            result_type: Only results of this type.
-
-        Raises:
-            QueryError: The query is None or outside the language.
-        """
-        if query is None:
-            raise QueryError("delete() needs a query; {} stands for every result.")
-        prepared = with_type(language.prepare(query), result_type)
-        return self.db_service.delete(project_name, prepared)
-
-    def close(self) -> None:
-        """Release what the results database holds open."""
-        self.db_service.close()
 
 
 def _reference(reference: ResultReference | Mapping[str, Any]) -> ResultReference:

@@ -9,7 +9,14 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from prefect_lume.errors import DecodingError, InvalidInputError, clip, name_list
+from prefect_lume._fingerprint import sha256_bytes
+from prefect_lume.errors import (
+    DecodingError,
+    IntegrityError,
+    InvalidInputError,
+    clip,
+    name_list,
+)
 from prefect_lume.results.codecs import (
     DEFAULT_THRESHOLD,
     Encoded,
@@ -21,11 +28,15 @@ from prefect_lume.results.codecs.encoder import Encoder
 from prefect_lume.results.codecs.spill import fit
 from prefect_lume.results.codecs.times import parse_utc
 from prefect_lume.results.result import LOADING, RESERVED, DocumentBase, Result
+from prefect_lume.results.stores.trees import to_json
 
-#: The version of the stored form.
-FORMAT: Final = 1
+#: The version of the stored form. Since 2 a document has a checksum.
+FORMAT: Final = 2
+#: The document's key that holds the hash of all others.
+CHECKSUM: Final = "_checksum"
 
 _HASH_LENGTH: Final = 64
+_WITH_CHECKSUM: Final = 2
 
 
 class UnknownResultTypeWarning(UserWarning):
@@ -60,7 +71,55 @@ def to_document(result: Result, threshold: int = DEFAULT_THRESHOLD) -> Encoded:
         "result_type": result.type_name,
         **fit(trees, encoder.blobs),
     }
+    document[CHECKSUM] = checksum(document)
     return Encoded(document, encoder.blobs)
+
+
+def checksum(document: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of all of a stored document but its checksum.
+
+    Args:
+        document: The document, whatever order its keys are in.
+
+    Returns:
+        64 hexadecimal digits.
+
+    Example:
+        >>> checksum({"a": 1, "_checksum": "..."}) == checksum({"a": 1})
+        True
+    """
+    content = {key: item for key, item in document.items() if key != CHECKSUM}
+    return sha256_bytes(to_json(content).encode("ascii"))
+
+
+def verify_document(document: Mapping[str, Any]) -> None:
+    """Check that a stored document is what was stored once.
+
+    Documents of format 1 have no checksum and pass; what ``unique_hash`` covers of
+    them can be checked by :meth:`Result.verify`.
+
+    Args:
+        document: The whole document, nothing left out.
+
+    Raises:
+        IntegrityError: It was changed.
+        DecodingError: It is none, or of a newer format.
+    """
+    key, name = _head(document)
+    if document["format"] < _WITH_CHECKSUM:
+        return
+    try:
+        intact = document.get(CHECKSUM) == checksum(document)
+    except (TypeError, ValueError, RecursionError):
+        # It holds something that was never written.
+        intact = False
+    if not intact:
+        raise IntegrityError(
+            f"The stored {clip(name, 80)} result {key} of project "
+            f"{clip(repr(document.get('project_name')), 80)} was changed in the "
+            f"database: it does not have its checksum. Restore it from a backup, or "
+            f"run the model again."
+        )
 
 
 def from_document(
@@ -89,8 +148,6 @@ def from_document(
             its class.
         IntegrityError: A payload is not what its hash says.
     """
-    if not isinstance(tree, Mapping):
-        raise DecodingError("", "a stored document is a dict.")
     key, name = _head(tree)
     cls = docs.get(name)
     if cls is None:
@@ -132,6 +189,8 @@ _LATE: Final = frozenset({"inputs", "outputs", "config"})
 
 
 def _head(tree: Mapping[str, Any]) -> tuple[str, str]:
+    if not isinstance(tree, Mapping):
+        raise DecodingError("", "a stored document is a dict.")
     version, key, name = tree.get("format"), tree.get("_id"), tree.get("result_type")
     if type(version) is not int or version < 1:
         raise DecodingError("format", "the stored document has no format number.")

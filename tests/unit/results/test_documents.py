@@ -2,6 +2,7 @@
 
 import copy
 import enum
+import hashlib
 import json
 import math
 import pickle
@@ -36,6 +37,7 @@ from prefect_lume.results.documents import (
     register_document,
     resolve_model_docs,
     to_document,
+    verify_document,
 )
 from prefect_lume.results.references import FileReference, ResultReference
 
@@ -120,9 +122,13 @@ def test_the_stored_document_is_what_is_documented():
     """The header fields are plain, the key is the hash, the date has a fixed width."""
     moment = datetime(2024, 1, 2, 3, 4, 5, 678999, tzinfo=UTC)
     result = make(inputs={"a.b": 1}, date_modified=moment, deployment_id=4)
-    assert to_document(result).tree == {
+    tree = to_document(result).tree
+    content = {key: value for key, value in tree.items() if key != "_checksum"}
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    assert tree == {
         "_id": result.unique_hash,
-        "format": 1,
+        "_checksum": hashlib.sha256(text.encode("ascii")).hexdigest(),
+        "format": 2,
         "result_type": "Generic",
         "project_name": "demo",
         "flow_id": None,
@@ -318,7 +324,7 @@ def test_a_document_that_does_not_fit_its_class_is_refused():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"format": 2}, "format 2"),
+        ({"format": 3}, "format 3"),
         ({"format": None}, "format"),
         ({"format": True}, "format"),
         ({"_id": "x"}, "hash"),
@@ -340,6 +346,38 @@ def test_malformed_documents_are_refused(changes, words):
         from_document(tree, DOCS)
     with pytest.raises(DecodingError):
         from_document([], DOCS)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"inputs": {"n": 2}},
+        {"date_modified": "2025-01-01T00:00:00.000000Z"},
+        {"_checksum": None},
+        {"_checksum": "0" * 64},
+        {"another": 1},
+        {"outputs": {"x": float("nan")}},
+        {"outputs": {"x": datetime(2024, 1, 1, tzinfo=UTC)}},
+        {"deployment_id": 5},
+    ],
+    ids=repr,
+)
+def test_a_changed_document_is_recognised(changes):
+    """Whatever of a document was changed in the database, it is not returned."""
+    tree = to_document(make(inputs={"n": 1})).tree
+    verify_document(dict(reversed(tree.items())))
+    with pytest.raises(IntegrityError, match="was changed in the database"):
+        verify_document({**tree, **changes})
+
+
+def test_documents_of_the_first_format_have_no_checksum():
+    """They are read as before; a lost checksum does not make a document one."""
+    tree = to_document(make()).tree
+    first = {key: value for key, value in tree.items() if key != "_checksum"}
+    with pytest.raises(IntegrityError):
+        verify_document(first)
+    verify_document({**first, "format": 1})
+    assert from_document({**first, "format": 1}, DOCS) == make()
 
 
 def test_large_values_are_loaded_when_asked():
