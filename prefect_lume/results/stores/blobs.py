@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, final
 
 from prefect_lume.errors import IntegrityError, NotFoundError
+from prefect_lume.results.stores.digests import BesideDigest
+from prefect_lume.results.stores.digests import Data as Data
 
 #: Bytes of the pieces in which blobs are written and read.
 PIECE_SIZE: Final = 1 << 20
-
-Data = bytes | bytearray | memoryview
 
 
 class BlobInfo(NamedTuple):
@@ -137,12 +137,13 @@ class BlobStore(ABC):
             NotFoundError: There is no such blob.
             IntegrityError: What is stored is not what the hash says.
         """
-        content, digest = bytearray(), hashlib.sha256()
-        for piece in self.read_blob(sha256):
-            digest.update(piece)
-            content += piece
-        if digest.hexdigest() != sha256:
-            raise _damaged(sha256, len(content))
+        content = bytearray()
+        with BesideDigest() as digest:
+            for piece in self.read_blob(sha256):
+                digest.update(piece)
+                content += piece
+            if digest.hexdigest() != sha256:
+                raise _damaged(sha256, digest.size)
         return content
 
     @final
@@ -163,15 +164,15 @@ class BlobStore(ABC):
             NotFoundError: There is no such blob.
             IntegrityError: What is stored is not what the hash says.
         """
-        target, digest, size = Path(path), hashlib.sha256(), 0
+        target = Path(path)
         handle, name = tempfile.mkstemp(prefix=".lume-", dir=target.parent)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with os.fdopen(handle, "wb") as file, BesideDigest() as digest:
                 for piece in self.read_blob(sha256):
                     digest.update(piece)
-                    size += file.write(piece)
-            if digest.hexdigest() != sha256:
-                raise _damaged(sha256, size)
+                    file.write(piece)
+                if digest.hexdigest() != sha256:
+                    raise _damaged(sha256, digest.size)
             Path(name).replace(target)
         except BaseException:
             Path(name).unlink(missing_ok=True)
@@ -191,12 +192,12 @@ def verified(sha256: str, size: int, pieces: Iterable[Data]) -> Iterator[Data]:
         IntegrityError: They have another hash or size. It is raised after the last
             piece: undo what was written by then.
     """
-    digest, total = hashlib.sha256(), 0
-    for piece in pieces:
-        digest.update(piece)
-        total += memoryview(piece).nbytes
-        yield piece
-    if total != size or digest.hexdigest() != sha256:
+    with BesideDigest() as digest:
+        for piece in pieces:
+            digest.update(piece)
+            yield piece
+        right = digest.size == size and digest.hexdigest() == sha256
+    if not right:
         raise IntegrityError(f"The data given as blob {sha256[:12]}… has another hash.")
 
 
