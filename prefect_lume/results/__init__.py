@@ -6,6 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from prefect_lume.results.comparing import Comparison as Comparison
+    from prefect_lume.results.comparing import compare_results as compare_results
     from prefect_lume.results.model_docs import ModelDocs as ModelDocs
     from prefect_lume.results.model_docs import register_document as register_document
     from prefect_lume.results.model_docs import resolve_model_docs as resolve_model_docs
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from prefect_lume.results.writer import StoreOutcome as StoreOutcome
 
 _EXPORTS: Final = {
+    "Comparison": "comparing",
     "DocumentBase": "result",
     "FileReference": "references",
     "Generic": "result",
@@ -32,6 +35,7 @@ _EXPORTS: Final = {
     "ResultReference": "references",
     "ResultsService": "service",
     "StoreOutcome": "writer",
+    "compare_results": "comparing",
     "register_document": "model_docs",
     "resolve_model_docs": "model_docs",
 }
