@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from types import ModuleType
 from typing import Final
 
@@ -13,6 +14,8 @@ EXTRAS: Final = {
     "numpy": "arrays",
     "pandas": "tables",
     "pyarrow": "tables",
+    "xarray": "xarray",
+    "pint": "units",
     "h5py": "files",
     "PIL": "files",
     "matplotlib": "demo",
@@ -49,3 +52,13 @@ def require(module: str, purpose: str = "") -> ModuleType:
         if exc.name != package or package not in EXTRAS:
             raise
         raise MissingDependencyError(package, EXTRAS[package], purpose) from exc
+
+
+def installed(module: str) -> bool:
+    """Tell whether an optional module could be imported, without importing it.
+
+    Example:
+        >>> installed("json"), installed("no_such_module")
+        (True, False)
+    """
+    return importlib.util.find_spec(module) is not None

@@ -28,8 +28,9 @@ def provenance_rows(
     wanted = {result.deployment_id for result in found} - {None}
     registry = context.model_db_service()
     deployments = {
-        deployment.deployment_id: deployment
-        for deployment in (registry.get_deployments() if wanted else [])
+        number: deployment
+        for number in wanted
+        for deployment in registry.get_deployments(deployment_id=number)
     }
     rows = []
     for result in found:

@@ -2,13 +2,22 @@
 
 from prefect_lume.tasks.files import load_file, save_file
 from prefect_lume.tasks.registry import register_deployment, register_model
-from prefect_lume.tasks.results import load_result, store_result
+from prefect_lume.tasks.results import (
+    find_results,
+    load_result,
+    publish_result,
+    store_result,
+    store_results,
+)
 
 __all__ = [
+    "find_results",
     "load_file",
     "load_result",
+    "publish_result",
     "register_deployment",
     "register_model",
     "save_file",
     "store_result",
+    "store_results",
 ]
