@@ -1,0 +1,5 @@
+"""Results, where LUME-services had them: see :mod:`prefect_lume.results`."""
+
+from prefect_lume.results import ImpactResult, Result
+
+__all__ = ["ImpactResult", "Result"]
