@@ -14,17 +14,21 @@ if TYPE_CHECKING:
     from prefect_lume.credentials import LumeServices as LumeServices
     from prefect_lume.credentials import MongoDBCredentials as MongoDBCredentials
     from prefect_lume.credentials import MySQLCredentials as MySQLCredentials
+    from prefect_lume.filesystems import LumeResultsStorage as LumeResultsStorage
     from prefect_lume.models import Model as Model
     from prefect_lume.results import FileReference as FileReference
     from prefect_lume.results import ImpactResult as ImpactResult
     from prefect_lume.results import Result as Result
     from prefect_lume.results import ResultReference as ResultReference
+    from prefect_lume.tasks import find_results as find_results
     from prefect_lume.tasks import load_file as load_file
     from prefect_lume.tasks import load_result as load_result
+    from prefect_lume.tasks import publish_result as publish_result
     from prefect_lume.tasks import register_deployment as register_deployment
     from prefect_lume.tasks import register_model as register_model
     from prefect_lume.tasks import save_file as save_file
     from prefect_lume.tasks import store_result as store_result
+    from prefect_lume.tasks import store_results as store_results
 
 __version__: Final = "0.1.0"
 
@@ -33,12 +37,16 @@ _EXPORTS: Final = {
     "LumeServices": "prefect_lume.credentials",
     "MongoDBCredentials": "prefect_lume.credentials",
     "MySQLCredentials": "prefect_lume.credentials",
+    "LumeResultsStorage": "prefect_lume.filesystems",
     "Model": "prefect_lume.models",
     "FileReference": "prefect_lume.results",
     "ImpactResult": "prefect_lume.results",
     "Result": "prefect_lume.results",
     "ResultReference": "prefect_lume.results",
     "load_file": "prefect_lume.tasks",
+    "store_results": "prefect_lume.tasks",
+    "publish_result": "prefect_lume.tasks",
+    "find_results": "prefect_lume.tasks",
     "load_result": "prefect_lume.tasks",
     "register_deployment": "prefect_lume.tasks",
     "register_model": "prefect_lume.tasks",

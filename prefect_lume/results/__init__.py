@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from prefect_lume.results.comparing import Comparison as Comparison
     from prefect_lume.results.comparing import compare_results as compare_results
+    from prefect_lume.results.index import Index as Index
     from prefect_lume.results.model_docs import ModelDocs as ModelDocs
     from prefect_lume.results.model_docs import register_document as register_document
     from prefect_lume.results.model_docs import resolve_model_docs as resolve_model_docs
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from prefect_lume.results.result import Generic as Generic
     from prefect_lume.results.result import Impact as Impact
     from prefect_lume.results.result import ImpactResult as ImpactResult
-    from prefect_lume.results.result import Index as Index
     from prefect_lume.results.result import Result as Result
     from prefect_lume.results.service import ResultsService as ResultsService
     from prefect_lume.results.writer import StoreOutcome as StoreOutcome
@@ -29,7 +29,7 @@ _EXPORTS: Final = {
     "Generic": "result",
     "Impact": "result",
     "ImpactResult": "result",
-    "Index": "result",
+    "Index": "index",
     "ModelDocs": "model_docs",
     "Result": "result",
     "ResultReference": "references",

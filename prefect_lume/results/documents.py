@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from prefect_lume.results.index import Index
 from prefect_lume.results.model_docs import (
     ModelDocs,
     register_document,
@@ -12,7 +13,6 @@ from prefect_lume.results.result import (
     Generic,
     Impact,
     ImpactResult,
-    Index,
     Result,
 )
 from prefect_lume.results.stored import (

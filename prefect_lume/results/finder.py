@@ -19,10 +19,9 @@ from prefect_lume.results.documents import (
     from_document,
     resolve_model_docs,
 )
-from prefect_lume.results.query.paths import index
 from prefect_lume.results.stored import verify_document
 from prefect_lume.results.stores.base import HEADER, DBService
-from prefect_lume.results.stores.indices import declared
+from prefect_lume.results.stores.indices import declared, unique_condition
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -234,12 +233,14 @@ class ResultsFinder:
             NotFoundError: No result has that value.
             AmbiguousError: Several have it, stored before the index was declared.
         """
+        query: dict[str, Any] = {field: {"$eq": value}}
         if field not in {"unique_hash", "_id"}:
-            self._require_unique(field, result_type)
+            condition = self._require_unique(field, result_type)
+            query = {"$and": [query, condition]} if condition else query
         found = list(
             self.find(
                 project_name,
-                {field: {"$eq": value}},
+                query,
                 result_type=result_type,
                 limit=2,
                 lazy=lazy,
@@ -256,23 +257,32 @@ class ResultsFinder:
             )
         return found[0]
 
-    def _require_unique(self, field: str, result_type: ResultType | None) -> None:
+    def _require_unique(
+        self, field: str, result_type: ResultType | None
+    ) -> dict[str, Any]:
+        """Return what a query for a unique field must hold besides.
+
+        Raises:
+            QueryError: The field is not unique.
+        """
         if result_type is None:
             raise QueryError(
                 f"Say which result_type makes {field!r} unique, or look for the "
                 f"unique_hash."
             )
         document = self._document_type(result_type)
-        unique = [
-            index.fields[0]
-            for index in declared(document)
-            if index.unique and len(index.fields) == 1
-        ]
-        if language.escape_path(field) not in unique:
+        condition = unique_condition(document, field)
+        if condition is None:
+            unique = [
+                index.fields[0]
+                for index in declared(document)
+                if index.unique and len(index.fields) == 1
+            ]
             raise QueryError(
                 f"{field!r} is not unique in {document.result_type!r}. Unique are: "
                 f"{name_list(['unique_hash', *unique])}."
             )
+        return condition
 
     def _document_type(self, result_type: ResultType) -> type[DocumentBase]:
         if not isinstance(result_type, str):
@@ -346,10 +356,10 @@ class ResultsFinder:
         Raises:
             MissingDependencyError: pandas is not installed (extra ``tables``).
         """
-        from prefect_lume.results.frames import load_dataframe
+        from prefect_lume.results.frames import before_index, load_dataframe
 
         wanted = None if columns is None else list(columns)
-        fetched = None if wanted is None else [_before_index(name) for name in wanted]
+        fetched = None if wanted is None else [before_index(name) for name in wanted]
         trees = self._find_trees(
             project_name, query, result_type, sort, limit=limit, projection=fetched
         )
@@ -365,13 +375,6 @@ class ResultsFinder:
 def _verified(tree: dict[str, Any]) -> dict[str, Any]:
     verify_document(tree)
     return tree
-
-
-def _before_index(path: str) -> str:
-    """Return a path up to its first list index: projections know none."""
-    segments = path.split(".")
-    places = (n for n, part in enumerate(segments) if index(part) is not None)
-    return ".".join(segments[: next(places, len(segments))])
 
 
 def with_type(query: dict[str, Any], result_type: ResultType | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from prefect_lume._optional import require
 from prefect_lume.results.codecs import MARK, LoadBlob, decode
 from prefect_lume.results.query import escape_path
 from prefect_lume.results.query.operands import SCALAR
+from prefect_lume.results.query.paths import index
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,3 +127,10 @@ def _cell(tree: Tree, name: str, load_blob: LoadBlob) -> Any:
         else:
             return None
     return decode(value, load_blob=load_blob, path=name)
+
+
+def before_index(path: str) -> str:
+    """Return a path up to its first list index: projections know none."""
+    segments = path.split(".")
+    places = (n for n, part in enumerate(segments) if index(part) is not None)
+    return ".".join(segments[: next(places, len(segments))])

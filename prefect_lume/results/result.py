@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Final, Self
 
@@ -33,6 +32,7 @@ from prefect_lume.results.codecs.encoder import Encoder
 from prefect_lume.results.codecs.keys import MARK, escape_key
 from prefect_lume.results.codecs.times import utc_text
 from prefect_lume.results.hashing import hash_trees
+from prefect_lume.results.index import Index
 from prefect_lume.results.references import FileReference, ResultReference
 
 #: The stored document's own keys, which no field may have.
@@ -41,29 +41,6 @@ RESERVED: Final = frozenset(
 )
 #: The validation context in which unknown fields are kept.
 LOADING: Final = "prefect_lume.loading"
-
-
-@dataclass(frozen=True)
-class Index:
-    """An index that the store creates for a document type.
-
-    Attributes:
-        fields: Dotted paths into the stored document, for example
-            ``("inputs.charge",)``; a leading ``-`` sorts downward.
-        unique: Whether two documents of this type may have the same values.
-    """
-
-    fields: tuple[str, ...]
-    unique: bool = False
-
-    def __post_init__(self) -> None:
-        given: object = self.fields
-        if isinstance(given, str) or not self.fields or not all(self.fields):
-            raise InvalidInputError(
-                "An index needs a tuple of field names, for example "
-                "Index(('flow_id',))."
-            )
-        object.__setattr__(self, "fields", tuple(self.fields))
 
 
 class DocumentBase(BaseModel, ABC):

@@ -20,6 +20,7 @@ class ResultsService(ResultsWriter):
     """Stores result documents in a results database, and finds them again.
 
     Example:
+        >>> from prefect_lume.results import Result
         >>> from prefect_lume.results.stores import SQLDBService
         >>> from prefect_lume.storage.sql import get_engine
         >>> store = SQLDBService(get_engine("sqlite://"))

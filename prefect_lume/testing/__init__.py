@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from prefect_lume.testing.corpus import make_document as make_document
     from prefect_lume.testing.results import DBServiceContract as DBServiceContract
+    from prefect_lume.testing.results_indices import (
+        IndexOptionsContract as IndexOptionsContract,
+    )
 
 _EXPORTS: Final = {
     "DBServiceContract": "prefect_lume.testing.results",
+    "IndexOptionsContract": "prefect_lume.testing.results_indices",
     "make_document": "prefect_lume.testing.corpus",
 }
 
-__all__ = ["DBServiceContract", "make_document"]
+__all__ = ["DBServiceContract", "IndexOptionsContract", "make_document"]
 
 
 def __getattr__(name: str) -> Any:

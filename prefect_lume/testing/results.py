@@ -32,7 +32,8 @@ from prefect_lume.results.stores import DBService
 from prefect_lume.testing import generated
 from prefect_lume.testing.corpus import QUERIES, REFUSED, SORTS, digest, make_document
 from prefect_lume.testing.corpus import corpus as corpus_documents
-from prefect_lume.testing.results_parts import BlobContract, IndexContract
+from prefect_lume.testing.results_indices import IndexContract
+from prefect_lume.testing.results_parts import BlobContract
 
 
 class DBServiceContract(IndexContract, BlobContract):

@@ -1,82 +1,15 @@
-"""Parts of the contract of a results database: indices and blobs."""
+"""Part of the contract of a results database: blobs."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 
-from prefect_lume.errors import ConflictError, IntegrityError, NotFoundError
-from prefect_lume.results import Index, Result
-from prefect_lume.results.codecs import Encoded
+from prefect_lume.errors import IntegrityError, NotFoundError
 from prefect_lume.results.stores import DBService
 from prefect_lume.testing.corpus import digest, make_document
-
-
-class _Seeded(Result):
-    """A document type with a unique and a plain index."""
-
-    result_type: ClassVar[str] = "Seeded"
-    indices: ClassVar[tuple[Index, ...]] = (
-        Index(("inputs.seed",), unique=True),
-        Index(("inputs.kind", "inputs.size")),
-    )
-
-
-class IndexContract:
-    """What every results database promises of the indices of document types."""
-
-    def test_a_unique_index_holds(self, db_service: DBService) -> None:
-        """A declared unique index refuses a second value, per type and project."""
-        db_service.prepare([_Seeded])
-        db_service.prepare([_Seeded, Result])
-
-        def seeded(seed: Any, note: str = "", project: str = "contract") -> Encoded:
-            inputs = {"seed": seed, "note": note}
-            return make_document(project, inputs=inputs, result_type="Seeded")
-
-        assert db_service.insert("contract", seeded(1))
-        with pytest.raises(ConflictError, match=r"inputs\.seed"):
-            db_service.insert("contract", seeded(1, "again"))
-        with pytest.raises(ConflictError, match=r"inputs\.seed"):
-            db_service.replace("contract", seeded(1.0, "again"))
-        assert db_service.insert("contract", seeded(2))
-        assert db_service.insert("contract", seeded("1"))
-        assert db_service.insert("other", seeded(1, project="other"))
-        assert db_service.insert("contract", make_document(inputs={"seed": 1}))
-        assert db_service.insert("contract", seeded(None))
-        with pytest.raises(ConflictError, match=r"inputs\.seed"):
-            db_service.insert("contract", make_document(result_type="Seeded"))
-        assert db_service.count("contract") == 5
-        db_service.delete("contract", {"inputs.seed": 1})
-        assert db_service.insert("contract", seeded(1, "again"))
-
-    def test_an_index_covers_what_was_stored_before(
-        self, db_service: DBService
-    ) -> None:
-        """Preparing a type indexes its older documents, or says why it cannot."""
-        for n in range(3):
-            document = make_document(
-                inputs={"seed": n, "kind": "x", "size": n % 2}, result_type="Seeded"
-            )
-            db_service.insert("contract", document)
-        db_service.prepare([_Seeded])
-        query = {"result_type": "Seeded", "inputs.kind": "x", "inputs.size": 0}
-        assert db_service.count("contract", query) == 2
-        assert len(list(db_service.find("contract", query))) == 2
-        with pytest.raises(ConflictError):
-            db_service.insert(
-                "contract", make_document(inputs={"seed": 2}, result_type="Seeded")
-            )
-
-    def test_an_index_that_is_contradicted_says_so(self, db_service: DBService) -> None:
-        """A unique index over documents that share a value is refused by name."""
-        for n in range(2):
-            document = make_document(inputs={"seed": 1, "n": n}, result_type="Seeded")
-            db_service.insert("contract", document)
-        with pytest.raises(ConflictError, match=r"inputs\.seed"):
-            db_service.prepare([_Seeded])
 
 
 class BlobContract:

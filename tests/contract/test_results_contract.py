@@ -12,7 +12,7 @@ from pymongo import MongoClient
 from prefect_lume.results.stores import DBService, MongoDBService, SQLDBService
 from prefect_lume.storage.mongo import database_of, get_client
 from prefect_lume.storage.sql import get_engine
-from prefect_lume.testing import DBServiceContract
+from prefect_lume.testing import DBServiceContract, IndexOptionsContract
 
 
 def sql_service(url: str) -> Iterator[SQLDBService]:
@@ -23,13 +23,13 @@ def sql_service(url: str) -> Iterator[SQLDBService]:
     engine.dispose()
 
 
-class TestSQLite(DBServiceContract):
+class TestSQLite(DBServiceContract, IndexOptionsContract):
     @pytest.fixture
     def db_service(self, tmp_path: Path) -> Iterator[DBService]:
         yield from sql_service(f"sqlite:///{tmp_path / 'results.db'}")
 
 
-class TestSQLiteInMemory(DBServiceContract):
+class TestSQLiteInMemory(DBServiceContract, IndexOptionsContract):
     @pytest.fixture
     def db_service(self) -> Iterator[DBService]:
         from sqlalchemy import StaticPool, create_engine
@@ -46,25 +46,25 @@ class TestSQLiteInMemory(DBServiceContract):
         engine.dispose()
 
 
-class TestMySQL(DBServiceContract):
+class TestMySQL(DBServiceContract, IndexOptionsContract):
     @pytest.fixture
     def db_service(self, mysql_url: str) -> Iterator[DBService]:
         yield from sql_service(mysql_url)
 
 
-class TestMariaDB(DBServiceContract):
+class TestMariaDB(DBServiceContract, IndexOptionsContract):
     @pytest.fixture
     def db_service(self, mariadb_url: str) -> Iterator[DBService]:
         yield from sql_service(mariadb_url)
 
 
-class TestPostgreSQL(DBServiceContract):
+class TestPostgreSQL(DBServiceContract, IndexOptionsContract):
     @pytest.fixture
     def db_service(self, postgresql_url: str) -> Iterator[DBService]:
         yield from sql_service(postgresql_url)
 
 
-class TestMongoDB(DBServiceContract):
+class TestMongoDB(DBServiceContract, IndexOptionsContract):
     @pytest.fixture
     def db_service(self, mongodb_url: str) -> DBService:
         client: MongoClient[dict[str, Any]] = get_client(mongodb_url)

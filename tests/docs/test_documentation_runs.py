@@ -6,6 +6,7 @@ import pkgutil
 import re
 from pathlib import Path
 
+import click
 import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
@@ -53,6 +54,24 @@ def test_examples_of_a_module_run(name):
     assert outcome.failed == 0
 
 
+def _subcommands(command):
+    """Return the commands of a group by name; none of any other command."""
+    if not isinstance(command, click.Group):
+        return []
+    context = click.Context(command)
+    names = command.list_commands(context)
+    return [(name, command.get_command(context, name)) for name in names]
+
+
+def _check_section(page, heading, command):
+    """Check that a command's section names all of its options."""
+    assert heading in page
+    section = page.split(heading)[1].split("\n##" if "###" in heading else "\n## ")[0]
+    for option in command.params:
+        flags = [flag for flag in option.opts if flag.startswith("-")]
+        assert all(f"`{flag}`" in section for flag in flags), (heading, flags)
+
+
 def test_every_command_is_documented_and_has_help():
     """Each command has a section in docs/cli.md, a help line, and exists."""
     page = (ROOT / "docs" / "cli.md").read_text()
@@ -60,9 +79,11 @@ def test_every_command_is_documented_and_has_help():
         command = importlib.import_module(module).command
         assert command.name == name
         assert command.get_short_help_str(100) == line
-        assert f"## {name}" in page
-        for option in command.params:
-            assert all(f"`{flag}" in page for flag in option.opts if flag[0] == "-")
+        _check_section(page, f"\n## {name}\n", command)
+        for inner, leaf in _subcommands(command):
+            assert inner == leaf.name
+            if name in {"results", "import"}:
+                _check_section(page, f"\n### {name} {inner}\n", leaf)
     assert set(cli.list_commands(None)) == set(COMMANDS)
 
 

@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from prefect_lume.errors import ConflictError, InvalidInputError, NotFoundError
+from prefect_lume.errors import (
+    ConflictError,
+    IntegrityError,
+    InvalidInputError,
+    NotFoundError,
+)
 from prefect_lume.results import query as language
 from prefect_lume.results.stores.blobs import BlobInfo, BlobStore
+from prefect_lume.results.stores.index_changes import IndexChanges
+from prefect_lume.results.stores.indices import DeclaredIndex
 from prefect_lume.results.stores.trees import blobs_of
 
 if TYPE_CHECKING:
@@ -34,7 +41,7 @@ HEADER = (
 Tree = dict[str, Any]
 Query = Mapping[str, Any] | None
 SortPairs = Sequence[tuple[str, int]] | None
-Outcome = bool | ConflictError | InvalidInputError
+Outcome = bool | ConflictError | InvalidInputError | IntegrityError
 
 
 class DBServiceConfig(BaseModel):
@@ -105,6 +112,50 @@ class DBService(BlobStore):
             SchemaError: The database lacks its tables.
         """
 
+    def compare_indices(self, docs: Iterable[type[DocumentBase]]) -> IndexChanges:
+        """Return what :meth:`migrate_indices` would do.
+
+        The default knows of no difference.
+
+        Args:
+            docs: The document types. Indices of others are left out.
+        """
+        del docs
+        return IndexChanges()
+
+    def migrate_indices(self, docs: Iterable[type[DocumentBase]]) -> IndexChanges:
+        """Create what document types declare, and drop what else they have.
+
+        :meth:`prepare` drops only what it replaces: another program may still declare
+        the rest. The default does no more than that.
+
+        Args:
+            docs: The document types. Indices of others stay as they are.
+
+        Returns:
+            What was done; ``blocked`` are the unique indices that were not created,
+            with the documents that stand in their way.
+        """
+        known = list(docs)
+        changes = self.compare_indices(known)
+        self.prepare(known)
+        return changes
+
+    def expiring_indices(self) -> Sequence[DeclaredIndex]:
+        """Return the indices that say when documents expire; by default none."""
+        return ()
+
+    def delete_expired(self) -> int:
+        """Remove the documents whose time is over and return how many they were.
+
+        A server that does it by itself may do it later. Blobs stay.
+        """
+        total, now = 0, self.now()
+        for index in self.expiring_indices():
+            for collection in self.collections():
+                total += self.delete(collection, index.expired(now))
+        return total
+
     @abstractmethod
     def insert(self, collection: str, encoded: Encoded) -> bool:
         """Store a document, unless one of its key is there.
@@ -166,7 +217,7 @@ class DBService(BlobStore):
                 if replace:
                     self.replace(collection, one)
                 outcomes.append(replace or self.insert(collection, one))
-            except (ConflictError, InvalidInputError) as error:
+            except (ConflictError, InvalidInputError, IntegrityError) as error:
                 outcomes.append(error)
         return outcomes
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple, final
 
 from prefect_lume.errors import IntegrityError, NotFoundError
-from prefect_lume.results.stores.digests import BesideDigest
-from prefect_lume.results.stores.digests import Data as Data
+from prefect_lume.results.stores.digests import BesideDigest, Data
+
+__all__ = ["PIECE_SIZE", "BlobInfo", "BlobStore", "Data", "pieces_of", "verified"]
 
 #: Bytes of the pieces in which blobs are written and read.
 PIECE_SIZE: Final = 1 << 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, Self
 
 from sqlalchemy import Connection, ScalarSelect, Select, insert, select
@@ -14,10 +14,10 @@ from sqlalchemy.engine import Row
 from prefect_lume._fingerprint import sha256_bytes
 from prefect_lume.errors import InvalidInputError
 from prefect_lume.results.query.compare import MISSING, order_key
-from prefect_lume.results.query.match import is_operators
 from prefect_lume.results.query.operands import SCALAR, SCALAR_MARK, SCALAR_VALUE
 from prefect_lume.results.query.paths import resolve
 from prefect_lume.results.stores import sql_tables
+from prefect_lume.results.stores.implied import equalities, implied
 from prefect_lume.results.stores.indices import DeclaredIndex
 from prefect_lume.results.stores.trees import to_json
 
@@ -34,9 +34,24 @@ class IndexDefinition(DeclaredIndex):
     """An index of one document type, as the SQL store keeps it."""
 
     @classmethod
+    def of(cls, index: DeclaredIndex) -> Self:
+        """Return the definition of a declared index."""
+        return cls(**{field.name: getattr(index, field.name) for field in fields(cls)})
+
+    @classmethod
     def from_row(cls, row: Row[Any]) -> Self:
         """Return the definition of a row of ``result_index``."""
-        return cls(row.result_type, tuple(json.loads(row.fields)), bool(row.is_unique))
+        options = json.loads(row.options)
+        return cls(
+            row.result_type,
+            tuple(json.loads(row.fields)),
+            bool(row.is_unique),
+            bool(options.get("sparse")),
+            tuple(
+                (path, name, value) for path, name, value in options.get("where", ())
+            ),
+            options.get("expire_after"),
+        )
 
     def row(self) -> dict[str, Any]:
         """Return the row of ``result_index``, not ready."""
@@ -45,15 +60,21 @@ class IndexDefinition(DeclaredIndex):
             "result_type": self.result_type,
             "fields": to_json(list(self.fields)),
             "is_unique": self.unique,
+            "options": to_json(self.options),
             "ready": False,
         }
 
     def keys(self, tree: Mapping[str, Any]) -> set[str]:
         """Return a document's keys: one for each combination of values.
 
+        One that is not in the index has none. Nor has an index that only says when
+        documents expire: the column of the dates serves it.
+
         Raises:
             InvalidInputError: Lists give more than 10,000 combinations.
         """
+        if self.expire_after is not None or not self.covers(tree):
+            return set()
         columns = [
             {_normal(order_key(value)) for value in _values(tree, field)}
             for field in self.fields
@@ -101,19 +122,27 @@ def _digest(parts: Iterable[str]) -> str:
 
 
 def definitions(connection: Connection, result_type: str) -> list[IndexDefinition]:
-    """Return the indices of a document type, those being built included."""
+    """Return the indices of a document type, those being built included.
+
+    A writer asks after it has inserted the document: whoever defines an index and then
+    waits for the writers at work sees the document, or the writer sees the index.
+    """
     statement = select(_DEFINITIONS).where(_DEFINITIONS.c.result_type == result_type)
+    if connection.dialect.name == "postgresql":
+        # As the key's reference to it will: none is dropped before the commit.
+        statement = statement.with_for_update(read=True, key_share=True)
     return [IndexDefinition.from_row(row) for row in connection.execute(statement)]
 
 
-def add_keys(
-    connection: Connection,
-    collection: str,
-    tree: Mapping[str, Any],
-    indices: Iterable[IndexDefinition],
-) -> None:
-    """Insert a document's keys. A duplicate in a unique index violates its key."""
-    rows = [
+def key_rows(
+    collection: str, tree: Mapping[str, Any], indices: Iterable[IndexDefinition]
+) -> list[dict[str, Any]]:
+    """Return the rows of ``result_index_key`` that a document has.
+
+    Raises:
+        InvalidInputError: An index would hold too many keys of it.
+    """
+    return [
         {
             "collection": collection,
             "name": index.name,
@@ -124,8 +153,22 @@ def add_keys(
         for index in indices
         for key in sorted(index.keys(tree))
     ]
+
+
+def insert_keys(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows. A duplicate in a unique index violates its key."""
     if rows:
         connection.execute(insert(_KEYS), rows)
+
+
+def add_keys(
+    connection: Connection,
+    collection: str,
+    tree: Mapping[str, Any],
+    indices: Iterable[IndexDefinition],
+) -> None:
+    """Insert a document's keys. A duplicate in a unique index violates its key."""
+    insert_keys(connection, key_rows(collection, tree, indices))
 
 
 def remove_keys(
@@ -141,35 +184,6 @@ def remove_keys(
     )
 
 
-def equalities(query: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields that a query fixes to one value, at its top level."""
-    fixed: dict[str, Any] = {}
-    for name, operand in query.items():
-        if name == "$and":
-            for inner in operand:
-                fixed.update(equalities(inner))
-        elif name == "$or":
-            fixed.update(_as_scalar(operand))
-        elif not name.startswith("$"):
-            value = operand.get("$eq", MISSING) if is_operators(operand) else operand
-            if value is not MISSING:
-                fixed[name] = value
-    return fixed
-
-
-def _as_scalar(alternatives: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the field of "equal, as a plain number or as a numpy scalar"."""
-    first = equalities(alternatives[0])
-    if len(alternatives) == 2 and len(first) == 1:
-        field, value = next(iter(first.items()))
-        if alternatives[1] == {
-            f"{field}.{SCALAR_VALUE}": {"$eq": value},
-            f"{field}.{SCALAR_MARK}": {"$eq": SCALAR},
-        }:
-            return first
-    return {}
-
-
 def candidates(
     connection: Connection, collection: str, query: Mapping[str, Any]
 ) -> Select[Any] | None:
@@ -182,7 +196,13 @@ def candidates(
         _DEFINITIONS.c.result_type == result_type, _DEFINITIONS.c.ready.is_(True)
     )
     ready = [IndexDefinition.from_row(row) for row in connection.execute(statement)]
-    usable = [index for index in ready if set(index.fields) <= set(fixed)]
+    usable = [
+        index
+        for index in ready
+        if index.expire_after is None
+        and set(index.fields) <= set(fixed)
+        and implied(index, query)
+    ]
     if not usable:
         return None
     best = max(usable, key=lambda index: (index.unique, len(index.fields)))
