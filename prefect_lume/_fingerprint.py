@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 _CHUNK = 1 << 20
+# Making the encoder takes longer than encoding a small tree.
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+).encode
 
 
 def sha256_bytes(data: bytes | bytearray | memoryview) -> str:
@@ -45,14 +49,7 @@ def canonical_json(tree: Any) -> bytes:
         >>> canonical_json({"b": 1, "a": [1.5, None]})
         b'{"a":[1.5,null],"b":1}'
     """
-    text = json.dumps(
-        tree,
-        sort_keys=True,
-        separators=(",", ":"),
-        ensure_ascii=False,
-        allow_nan=False,
-    )
-    return text.encode("utf-8", "surrogatepass")
+    return _CANONICAL(tree).encode("utf-8", "surrogatepass")
 
 
 def sha256_tree(tree: Any) -> str:

@@ -22,6 +22,11 @@ from prefect_lume.errors import (
     clip,
 )
 
+_FULL: Final = "The disk is full. Nothing of it was stored: make room, and try again."
+_NO_CONNECTION: Final = (
+    "The server has no connection left. Close some, or let it have more."
+)
+
 #: MySQL and MariaDB: error number → class and remedy.
 _MYSQL: Final[dict[int, tuple[type[StorageError], str]]] = {
     1044: (
@@ -46,7 +51,14 @@ _MYSQL: Final[dict[int, tuple[type[StorageError], str]]] = {
     ),
     1227: (PermissionDeniedError, "The user lacks a privilege."),
     1251: (AuthenticationError, "Server and driver share no authentication method."),
-    1040: (ConnectionFailedError, "The server has no connection left. Close some."),
+    1021: (StorageError, _FULL),
+    1114: (StorageError, _FULL),
+    1153: (StorageError, "The server's max_allowed_packet must be 16 MiB or more."),
+    1792: (PermissionDeniedError, "The transaction or server is read-only."),
+    1836: (PermissionDeniedError, "The server runs read-only."),
+    1040: (ConnectionFailedError, _NO_CONNECTION),
+    1203: (ConnectionFailedError, "The user has no connection left. Close some."),
+    1226: (ConnectionFailedError, "The user has used up what the server allows."),
     1053: (ConnectionFailedError, "The server is shutting down."),
     2006: (ConnectionFailedError, "The server closed the connection."),
     2013: (ConnectionFailedError, "The connection was lost during the statement."),
@@ -63,7 +75,8 @@ _POSTGRESQL: Final[dict[str, tuple[type[StorageError], str]]] = {
         DatabaseMissingError,
         "The server has no such database. Create it, or correct its name.",
     ),
-    "53300": (ConnectionFailedError, "The server has no connection left. Close some."),
+    "53100": (StorageError, _FULL),
+    "53300": (ConnectionFailedError, _NO_CONNECTION),
     "57P01": (ConnectionFailedError, "The server is shutting down."),
     "57P03": (ConnectionFailedError, "The server is starting up. Try again."),
     "42501": (PermissionDeniedError, "The user may not do this."),
@@ -82,6 +95,12 @@ _TIMEOUT = re.compile(r"timed? ?out", re.IGNORECASE)
 _TLS = re.compile(r"\bssl\b|\btls\b|certificate", re.IGNORECASE)
 _PG_PASSWORD = re.compile(r"password authentication failed|no password", re.I)
 _PG_DATABASE = re.compile(r'database "[^"]*" does not exist', re.IGNORECASE)
+_NO_SPACE = re.compile(
+    r"disk is full|no space left|(errcode|got error):? 28\b", re.IGNORECASE
+)
+_TOO_MANY = re.compile(
+    r"too many (clients|connections)|remaining connection slots", re.IGNORECASE
+)
 _CAUSE = re.compile(r"\(([^()]*Errno[^()]*)\)")
 
 
@@ -118,6 +137,17 @@ def _tail(original: BaseException) -> str:
 
 
 def _by_text(error: BaseException, text: str, where: str) -> LumeError:
+    if isinstance(error, exc.TimeoutError):
+        return ConnectionFailedError(
+            f"{where}: all connections that this process may open are in use, and none "
+            f"became free in time. Use fewer threads, or give get_engine a larger "
+            f"pool_size.",
+            where,
+        )
+    if _NO_SPACE.search(text):
+        return StorageError(f"{where}: {_FULL}", where)
+    if _TOO_MANY.search(text):
+        return ConnectionFailedError(f"{where}: {_NO_CONNECTION}", where)
     if _TLS.search(text):
         return TLSError(
             f"{where}: the encrypted connection failed: {clip(text)} "
@@ -142,7 +172,7 @@ def _by_text(error: BaseException, text: str, where: str) -> LumeError:
             f"name.",
             where,
         )
-    if _TIMEOUT.search(text) or isinstance(error, exc.TimeoutError):
+    if _TIMEOUT.search(text):
         return ConnectionFailedError(f"{where}: no answer in time.", where)
     return _sqlite_or_other(error, text, where)
 
@@ -166,8 +196,6 @@ def _sqlite_or_other(error: BaseException, text: str, where: str) -> LumeError:
         )
     if "not a database" in text:
         return StorageError(f"{where}: the file is not a SQLite database.", where)
-    if "database or disk is full" in text:
-        return StorageError(f"{where}: the disk is full.", where)
     lost = isinstance(error, exc.DBAPIError) and error.connection_invalidated
     disconnected = isinstance(error, exc.InterfaceError | exc.DisconnectionError)
     if lost or disconnected or _LOST.search(text):

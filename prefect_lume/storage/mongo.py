@@ -7,11 +7,11 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from bson.errors import InvalidDocument
+from bson.errors import BSONError
 from pymongo import MongoClient, uri_parser
 from pymongo import errors as driver
 from pymongo.driver_info import DriverInfo
@@ -30,6 +30,10 @@ from prefect_lume.errors import (
 )
 
 Client = MongoClient[dict[str, Any]]
+T = TypeVar("T")
+
+#: What pymongo raises.
+FAULTS: Final = (driver.PyMongoError, BSONError)
 
 _CODES: Final[dict[int, tuple[type[StorageError], str]]] = {
     13: (PermissionDeniedError, "The user may not do this (or is not logged in)."),
@@ -41,6 +45,31 @@ _CODES: Final[dict[int, tuple[type[StorageError], str]]] = {
     10107: (ConnectionFailedError, "The server is no longer the primary."),
     14031: (StorageError, "The server's disk is full."),
 }
+#: What documents may cause: too large, or a list where an index allows none.
+_DOCUMENT_CODES: Final = frozenset({171, 10334, 17280, 17419, 17420})
+_WRITE_CONFLICT: Final = 112
+_DEADLOCK = re.compile("deadlock detected|could not serialize")
+_TOO_LARGE = re.compile(r"larger than MaxDocumentSize|exceeds maxBsonObjectSize")
+# Servers that keep their data in another database pass its words on.
+_WORDS: Final[tuple[tuple[str, type[StorageError], str], ...]] = (
+    ("no space left", StorageError, "The server's disk is full."),
+    ("could not extend file", StorageError, "The server's disk is full."),
+    (
+        "too many clients|connection slots|too many connections",
+        StorageError,
+        "The server has no free connection. Use fewer clients, or raise its limit.",
+    ),
+    (
+        "database system|terminating conn|failed to connect|connection re|conn closed",
+        ConnectionFailedError,
+        "The server lost its database, or is starting or stopping. Try again.",
+    ),
+    (
+        "read-only|not authorized|permission denied",
+        PermissionDeniedError,
+        "The user may not do this (or is not logged in).",
+    ),
+)
 # Up to the last "@": a password that was not percent-encoded may hold "/" or "@".
 _PASSWORD = re.compile(r"//.*@")
 _UNKNOWN_HOST = re.compile(
@@ -142,6 +171,40 @@ def database_of(uri: str) -> str:
         raise _unreadable(safe_uri(uri), error) from None
 
 
+def repeated(action: Callable[[], T]) -> T:
+    """Do something on a server, and again if the connection was lost meanwhile.
+
+    It is also done again if another's work was in the way. At the fourth time the
+    error is raised.
+
+    Args:
+        action: It must do no harm if it was done already: that is not known.
+
+    Returns:
+        What it returned.
+    """
+    for _ in range(3):
+        try:
+            return action()
+        except driver.PyMongoError as error:
+            if not is_transient(error):
+                raise
+    return action()
+
+
+def is_transient(error: driver.PyMongoError | BSONError) -> bool:
+    """Tell whether a request is worth being repeated; it may have been carried out.
+
+    When no server was found, or no connection became free, the driver has waited for
+    it already.
+    """
+    if isinstance(error, driver.OperationFailure):
+        return error.code == _WRITE_CONFLICT or bool(_DEADLOCK.search(str(error)))
+    return isinstance(error, driver.AutoReconnect) and not isinstance(
+        error, driver.ServerSelectionTimeoutError | driver.WaitQueueTimeoutError
+    )
+
+
 @contextmanager
 def translated(where: str) -> Iterator[None]:
     """Turn pymongo's exceptions into :mod:`prefect_lume.errors`.
@@ -157,28 +220,43 @@ def translated(where: str) -> Iterator[None]:
         yield
     except LumeError:
         raise
-    except driver.PyMongoError as error:
+    except FAULTS as error:
         raise translate(error, where) from error
 
 
-def translate(error: driver.PyMongoError, where: str) -> LumeError:
+def translate(error: driver.PyMongoError | BSONError, where: str) -> LumeError:
     """Return the error of ours that says what an exception of pymongo means."""
     if isinstance(error, driver.DuplicateKeyError):
         return ConflictError(f"{where}: a document of that key exists already.")
-    if isinstance(error, driver.DocumentTooLarge | InvalidDocument):
+    if isinstance(error, BSONError):
         return InvalidInputError(f"{where}: {clip(error)}")
     if isinstance(error, driver.OperationFailure):
-        if error.code == 11000:
-            return ConflictError(f"{where}: a document of that key exists already.")
-        if error.code in _CODES:
-            kind, remedy = _CODES[error.code]
-            return kind(f"{where}: {remedy}", where)
-        return StorageError(f"{where}: {clip(error)} (code {error.code})", where)
+        return _refused(error, where)
+    if isinstance(error, driver.WaitQueueTimeoutError):
+        return ConnectionFailedError(
+            f"{where}: all connections of this process were in use for too long. Use "
+            f"fewer threads, or raise maxPoolSize or waitQueueTimeoutMS.",
+            where,
+        )
     if isinstance(error, driver.ConnectionFailure):
         return _unreachable(str(error), where)
     if isinstance(error, driver.ConfigurationError):
         return ConfigurationError(f"{where}: {clip(_PASSWORD.sub('//', str(error)))}")
     return StorageError(f"{where}: {clip(error)}", where)
+
+
+def _refused(error: driver.OperationFailure, where: str) -> LumeError:
+    if error.code == 11000:
+        return ConflictError(f"{where}: a document of that key exists already.")
+    if error.code in _CODES:
+        kind, remedy = _CODES[error.code]
+        return kind(f"{where}: {remedy}", where)
+    if error.code in _DOCUMENT_CODES or _TOO_LARGE.search(str(error)):
+        return InvalidInputError(f"{where}: {clip(error)}")
+    for words, kind, remedy in _WORDS:
+        if re.search(words, str(error), re.IGNORECASE):
+            return kind(f"{where}: {remedy} ({clip(error, 120)})", where)
+    return StorageError(f"{where}: {clip(error)} (code {error.code})", where)
 
 
 def _unreachable(text: str, where: str) -> StorageError:

@@ -20,6 +20,12 @@ _SQLITE_UNIQUE: Final = frozenset(
 )
 
 
+#: MySQL and MariaDB: a row refers to none; a row is referred to.
+_MYSQL_REFERENCE: Final = frozenset({1452, 1451, 1216, 1217})
+_POSTGRESQL_REFERENCE: Final = frozenset({"23503", "23001"})
+_SQLITE_REFERENCE: Final = "SQLITE_CONSTRAINT_FOREIGNKEY"
+
+
 def is_unique_violation(error: exc.DBAPIError) -> bool:
     """Tell whether an exception means that a unique key exists already."""
     original = error.orig
@@ -28,6 +34,16 @@ def is_unique_violation(error: exc.DBAPIError) -> bool:
     if getattr(original, "sqlite_errorname", "") in _SQLITE_UNIQUE:
         return True
     return _number(error) in _MYSQL_UNIQUE
+
+
+def is_reference_violation(error: exc.DBAPIError) -> bool:
+    """Tell whether an exception means that a row referred to is not there, or stays."""
+    original = error.orig
+    if getattr(original, "sqlstate", None) in _POSTGRESQL_REFERENCE:
+        return True
+    if getattr(original, "sqlite_errorname", "") == _SQLITE_REFERENCE:
+        return True
+    return _number(error) in _MYSQL_REFERENCE
 
 
 def is_transient(error: exc.DBAPIError) -> bool:

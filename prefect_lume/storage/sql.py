@@ -7,7 +7,7 @@ import hashlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -127,12 +127,30 @@ def _create(url: URL, connect_args: dict[str, Any], options: dict[str, Any]) -> 
             f"not installed. Install it, or use mysql+pymysql, which comes with "
             f"prefect-lume."
         ) from error
-    if backend == "sqlite":
-        event.listen(engine, "connect", _on_sqlite_connect)
-        event.listen(engine, "begin", _on_sqlite_begin)
-    elif backend in {"mysql", "mariadb"}:
-        event.listen(engine, "connect", _on_mysql_connect)
+    return prepared(engine)
+
+
+def prepared(engine: Engine) -> Engine:
+    """Let an engine's new connections keep what the stores rely on, and return it.
+
+    Engines from :func:`get_engine` are prepared. For one that was made otherwise, call
+    it before the first connection: without it SQLite checks no foreign key, and MySQL
+    may cut what is too long.
+
+    Args:
+        engine: An engine. Doing it twice is doing it once.
+    """
+    if engine.dialect.name == "sqlite":
+        _listen(engine, "connect", _on_sqlite_connect)
+        _listen(engine, "begin", _on_sqlite_begin)
+    elif engine.dialect.name in {"mysql", "mariadb"}:
+        _listen(engine, "connect", _on_mysql_connect)
     return engine
+
+
+def _listen(engine: Engine, name: str, listener: Callable[..., None]) -> None:
+    if not event.contains(engine, name, listener):
+        event.listen(engine, name, listener)
 
 
 def _prepare_server(
@@ -296,6 +314,7 @@ __all__ = [
     "check",
     "close_all",
     "get_engine",
+    "prepared",
     "read_only",
     "safe_url",
     "translated",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from prefect_lume.results.codecs.base import DEFAULT_THRESHOLD as DEFAULT_THRESHOLD
 from prefect_lume.results.codecs.base import MAX_DEPTH as MAX_DEPTH
 from prefect_lume.results.codecs.base import LoadBlob as LoadBlob
+from prefect_lume.results.codecs.base import VerifiedLoader as VerifiedLoader
 from prefect_lume.results.codecs.canonical import canonical as canonical
 from prefect_lume.results.codecs.decoder import decode as decode
 from prefect_lume.results.codecs.encoder import Encoded as Encoded
@@ -20,6 +21,7 @@ from prefect_lume.results.codecs.keys import MARK as MARK
 from prefect_lume.results.codecs.keys import escape_key as escape_key
 from prefect_lume.results.codecs.keys import unescape_key as unescape_key
 from prefect_lume.results.codecs.lazy import Lazy as Lazy
+from prefect_lume.results.codecs.lazy import StoredBytes as StoredBytes
 
 __all__ = [
     "DEFAULT_THRESHOLD",
@@ -28,6 +30,8 @@ __all__ = [
     "Encoded",
     "Lazy",
     "LoadBlob",
+    "StoredBytes",
+    "VerifiedLoader",
     "canonical",
     "decode",
     "encode",

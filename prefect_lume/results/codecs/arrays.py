@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from prefect_lume._fingerprint import sha256_bytes
 from prefect_lume._optional import require
 from prefect_lume.errors import clip
 from prefect_lume.results.codecs.base import Codec, Fields, Path, refusal
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _PLAIN_TYPES: Final = {"ndarray", "memmap", "recarray", "matrix"}
 _LARGEST_CHARACTER: Final = 0x10FFFF
+#: Arrays are searched and hashed in parts of so many bytes, to take no more memory.
+_PIECE: Final = 1 << 20
 
 
 class ArrayCodec(Codec):
@@ -174,11 +176,7 @@ def array_payload(array: Any, described: Any) -> tuple[Any, str | None]:
         packed = _without_padding(packed)
     data = _bytes_of(packed)
     view = memoryview(data) if data.size else memoryview(b"")
-    if not _holds_nan(packed):
-        return view, None
-    plain = _plain_nans(packed)
-    plain = _without_padding(plain) if padded else plain
-    return view, sha256_bytes(memoryview(_bytes_of(plain)))
+    return view, _hash_plain(packed, padded=padded)
 
 
 def _without_padding(array: Any) -> Any:
@@ -190,6 +188,25 @@ def _without_padding(array: Any) -> Any:
 
 def _bytes_of(array: Any) -> Any:
     return array.reshape(-1).view("u1")
+
+
+def _pieces(array: Any) -> Iterator[Any]:
+    """Yield a contiguous array's elements in parts of about :data:`_PIECE` bytes."""
+    flat = array.reshape(-1)
+    step = max(1, _PIECE // flat.itemsize)
+    for start in range(0, flat.size, step):
+        yield flat[start : start + step]
+
+
+def _hash_plain(array: Any, *, padded: bool) -> str | None:
+    """Return the hash with one bit pattern for NaN, or ``None`` without any NaN."""
+    if not any(_holds_nan(piece) for piece in _pieces(array)):
+        return None
+    digest = hashlib.sha256()
+    for piece in _pieces(array):
+        plain = _plain_nans(piece) if _holds_nan(piece) else piece
+        digest.update(_bytes_of(_without_padding(plain) if padded else plain))
+    return digest.hexdigest()
 
 
 def _plain_nans(array: Any) -> Any:
@@ -208,16 +225,19 @@ def _plain_nans(array: Any) -> Any:
 
 
 def _holds_nan(array: Any) -> bool:
-    numpy = require("numpy")
     if array.dtype.names is not None:
         return any(_holds_nan(array[name]) for name in array.dtype.names)
-    return array.dtype.kind in "fc" and bool(numpy.isnan(array).any())
+    return array.dtype.kind in "fc" and bool(require("numpy").isnan(array).any())
 
 
 def read_array(
     fields: Fields, decoder: Decoder, layout: Layout, shape: tuple[int, ...]
 ) -> Any:
-    """Return the array of an envelope's payload, its size checked first."""
+    """Return the array of an envelope's payload, its size checked first.
+
+    The array is the payload's own memory if that can be written to (a bytearray) and
+    holds what is wanted as it is.
+    """
     numpy = require("numpy", "Loading this array")
     data = fields.payload(decoder)
     size = memoryview(data).nbytes
@@ -228,7 +248,8 @@ def read_array(
     if not size:
         return numpy.empty(shape, layout.wanted)
     found = numpy.frombuffer(data, layout.stored).reshape(shape)
-    _check_values(found, fields)
+    for piece in _pieces(found):
+        _check_values(piece, fields)
     if layout.stored != layout.wanted:
         return found.astype(layout.wanted)
     return found if found.flags.writeable else found.copy()
@@ -240,7 +261,7 @@ def _check_values(array: Any, fields: Fields) -> None:
         for name in array.dtype.names:
             _check_values(array[name], fields)
     elif array.dtype.kind == "b":
-        if (array.view("u1") > 1).any():
+        if int(array.view("u1").max(initial=0)) > 1:
             raise fields.error("holds booleans that are neither 0 nor 1")
     elif array.dtype.kind == "U":
         codes = _compact(array).view("<u4")

@@ -8,11 +8,15 @@ from typing import Any, Final
 
 from prefect_lume._fingerprint import sha256_bytes, sha256_tree
 from prefect_lume._optional import require
+from prefect_lume.results.codecs.arrow_safety import check_lengths, check_messages
 from prefect_lume.results.codecs.base import Fields, Path, refusal
 
 _EXTENSION: Final = b"ARROW:extension:name"
 _DEEPEST: Final = 32
 _PURPOSE: Final = "A table"
+_LARGE: Final = 1 << 20
+#: Columns are hashed in parts of so many rows, to take no more memory.
+_ROWS: Final = 1 << 17
 
 
 def pyarrow() -> Any:
@@ -20,25 +24,46 @@ def pyarrow() -> Any:
     return require("pyarrow", _PURPOSE)
 
 
-def write_stream(table: Any) -> memoryview:
-    """Return a table as the bytes of an uncompressed Arrow IPC stream."""
+def write_stream(table: Any, path: Path) -> memoryview:
+    """Return a table as the bytes of an uncompressed Arrow IPC stream.
+
+    Raises:
+        EncodingError: It has columns of so many rows without bytes (all null) that
+            it would not be read again.
+    """
+    try:
+        check_lengths(table, table.nbytes)
+    except ValueError as exc:
+        raise refusal(path, f"{exc}. Leave the column out.") from exc
     pa, ipc = pyarrow(), require("pyarrow.ipc", _PURPOSE)
-    sink = pa.BufferOutputStream()
-    with ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table.unify_dictionaries())
-    return memoryview(sink.getvalue())
+    table = table.unify_dictionaries()
+
+    def write(sink: Any) -> Any:
+        with ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        return sink
+
+    if table.nbytes < _LARGE:
+        return memoryview(write(pa.BufferOutputStream()).getvalue())
+    # A stream that grows takes up to twice its size.
+    stream = pa.allocate_buffer(write(pa.MockOutputStream()).size())
+    write(pa.FixedSizeBufferWriter(stream)).close()
+    return memoryview(stream)
 
 
 def read_stream(data: Any, fields: Fields) -> Any:
     """Return the table of an Arrow IPC stream, every offset in it checked."""
     pa, ipc = pyarrow(), require("pyarrow.ipc", _PURPOSE)
     try:
-        reader = ipc.open_stream(pa.py_buffer(data))
+        buffer = pa.py_buffer(data)
+        check_messages(buffer)
+        reader = ipc.open_stream(buffer)
         for field in reader.schema:
             type_text(field.type)
             check_field(field)
         table = reader.read_all()
         table.validate(full=True)
+        check_lengths(table, buffer.size)
     except (pa.ArrowException, ValueError, OSError, MemoryError) as exc:
         raise fields.error(
             f"holds no Arrow stream that can be read ({str(exc)[:120]})"
@@ -151,7 +176,8 @@ def hash_column(column: Any) -> str:
     """
     pa = pyarrow()
     if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
+        single = column.num_chunks == 1
+        column = column.chunk(0) if single else column.combine_chunks()
     if isinstance(column, pa.ChunkedArray):  # Too large for one array.
         column = pa.concat_arrays(_wide(column).chunks)
     return _hash_array(column)
@@ -170,10 +196,20 @@ def _hash_array(array: Any) -> str:
     types = require("pyarrow.types")
     if types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    valid = sha256_bytes(array.is_valid().to_numpy(zero_copy_only=False).tobytes())
+    valid = _hash_parts(
+        array, lambda part: part.is_valid().to_numpy(zero_copy_only=False)
+    )
     kept = array.drop_null() if array.null_count else array
     parts = [type_text(array.type), len(array), valid, *_hash_values(kept)]
     return sha256_tree(parts)
+
+
+def _hash_parts(values: Any, shown: Callable[[Any], Any]) -> str:
+    """Return the SHA-256 of what is shown of some values, a part at a time."""
+    digest = hashlib.sha256()
+    for start in range(0, len(values), _ROWS):
+        digest.update(memoryview(shown(values[start : start + _ROWS])).cast("B"))
+    return digest.hexdigest()
 
 
 def _hash_values(array: Any) -> list[str]:
@@ -190,7 +226,7 @@ def _hash_values(array: Any) -> list[str]:
     if types.is_fixed_size_list(kind):
         return [_hash_array(array.flatten())]
     if types.is_boolean(kind):
-        return [sha256_bytes(array.to_numpy(zero_copy_only=False).tobytes())]
+        return [_hash_parts(array, lambda part: part.to_numpy(zero_copy_only=False))]
     if type_text(kind) in {"string", "binary"}:
         return _hash_text(array)
     return [_hash_fixed(array)]
@@ -215,8 +251,9 @@ def _hash_fixed(array: Any) -> str:
     data = memoryview(array.buffers()[1])
     data = data[array.offset * width : (array.offset + len(array)) * width]
     if types.is_floating(array.type):
-        values = numpy.frombuffer(data, f"<f{width}")
-        if numpy.isnan(values).any():
-            values = numpy.where(numpy.isnan(values), numpy.nan, values)
-            return sha256_bytes(values.astype(f"<f{width}").tobytes())
+        values, nan = numpy.frombuffer(data, f"<f{width}"), numpy.array(numpy.nan)
+        nan = nan.astype(f"<f{width}")
+        return _hash_parts(
+            values, lambda part: numpy.where(numpy.isnan(part), nan, part)
+        )
     return sha256_bytes(data)

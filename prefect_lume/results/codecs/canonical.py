@@ -14,7 +14,8 @@ from prefect_lume.results.codecs.encoder import SHORT_TEXT
 from prefect_lume.results.codecs.keys import MARK
 from prefect_lume.results.codecs.spill import load_tree
 
-_LONGEST_UTF8: Final = 4
+# UTF-8 takes at most 4 bytes for each character.
+_SURELY_SHORT: Final = SHORT_TEXT // 4
 
 
 def canonical(tree: Any, *, load_blob: LoadBlob | None = None) -> Any:
@@ -41,31 +42,66 @@ def canonical(tree: Any, *, load_blob: LoadBlob | None = None) -> Any:
         {'__lume__': 'bytes', 'sha256': 'ca97'}
     """
     kind = type(tree)
-    if kind is str:
-        return _text(tree)
+    try:
+        if kind is dict:
+            return _canonical_dict(tree, load_blob)
+        if kind is list:
+            return _canonical_list(tree, load_blob)
+    except RecursionError as exc:
+        raise DecodingError("", "stored values are nested too deep.") from exc
+    return _leaf(tree)
+
+
+def _canonical_dict(tree: dict[str, Any], load_blob: LoadBlob | None) -> Any:
+    digest = None
+    fields: Mapping[str, Any] = tree
+    if MARK in tree:
+        if tree[MARK] == "tree":
+            return canonical(_load(tree, load_blob), load_blob=load_blob)
+        fields, digest = _counting(tree), content_hash(tree)
+    kept: dict[str, Any] = {}
+    for key, item in fields.items():
+        kind = type(item)
+        # Leaves are dealt with here: a call costs as much again.
+        if kind is float:
+            kept[key] = item + 0.0
+        elif kind is str:
+            kept[key] = item if len(item) <= _SURELY_SHORT else _text(item)
+        elif kind is dict:
+            kept[key] = _canonical_dict(item, load_blob)
+        elif kind is list:
+            kept[key] = _canonical_list(item, load_blob)
+        else:
+            kept[key] = item
+    if digest is not None:
+        kept["sha256"] = digest
+    return kept
+
+
+def _canonical_list(tree: list[Any], load_blob: LoadBlob | None) -> list[Any]:
+    kept: list[Any] = []
+    for item in tree:
+        kind = type(item)
+        if kind is dict:
+            kept.append(_canonical_dict(item, load_blob))
+        elif kind is list:
+            kept.append(_canonical_list(item, load_blob))
+        else:
+            kept.append(_leaf(item))
+    return kept
+
+
+def _leaf(item: Any) -> Any:
+    kind = type(item)
     if kind is float:
-        return tree + 0.0
-    if kind is list:
-        # A comprehension would be one more frame for each level.
-        items = []
-        for item in tree:
-            items.append(canonical(item, load_blob=load_blob))  # noqa: PERF401
-        return items
-    if kind is not dict:
-        return tree
-    if tree.get(MARK) == "tree":
-        return canonical(_load(tree, load_blob), load_blob=load_blob)
-    kept = {}
-    for key, item in _counting(tree).items():
-        kept[key] = canonical(item, load_blob=load_blob)
-    digest = content_hash(tree) if MARK in tree else None
-    return kept if digest is None else {**kept, "sha256": digest}
+        return item + 0.0
+    if kind is str and len(item) > _SURELY_SHORT:
+        return _text(item)
+    return item
 
 
 def _counting(tree: dict[str, Any]) -> Mapping[str, Any]:
-    """Return the fields that count."""
-    if MARK not in tree:
-        return tree
+    """Return the fields of an envelope that count."""
     codec = registry.CODECS.get(str(tree[MARK]))
     if codec is None:
         raise DecodingError("", f"unknown codec {clip(repr(tree[MARK]), 60)}")
@@ -73,8 +109,6 @@ def _counting(tree: dict[str, Any]) -> Mapping[str, Any]:
 
 
 def _text(text: str) -> Any:
-    if len(text) * _LONGEST_UTF8 <= SHORT_TEXT:
-        return text
     data = text.encode("utf-8")
     if len(data) <= SHORT_TEXT:
         return text

@@ -7,7 +7,7 @@ reading. What a column was is described in plain JSON instead.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -27,6 +27,8 @@ _MASKED: Final = frozenset(
     {"boolean", "Float32", "Float64"}
     | {f"{sign}nt{bits}" for sign in ("I", "UI") for bits in (8, 16, 32, 64)}
 )
+#: Ranges that are more than ranges together (levels, ends) may be so long.
+_LONGEST_RANGE: Final = 1 << 24
 _UNITS: Final = ("s", "ms", "us", "ns")
 
 
@@ -85,6 +87,7 @@ def unpack(description: Any, arrow: Any, fields: Fields, decoder: Decoder) -> An
         raise fields.error("needs a description of each column")
     named = {**description, MARK: fields.raw.get(MARK)}
     inner = Fields(named, fields.path, fields.depth)
+    inner.memory = fields.memory
     kind = inner.text("kind")
     if kind not in _UNPACKERS:
         raise fields.error(f"holds a column of the unknown kind {clip(repr(kind), 40)}")
@@ -100,6 +103,29 @@ def canonical_description(description: Mapping[str, Any]) -> Mapping[str, Any]:
     if kind == "string" or (kind == "object" and "values" not in description):
         return {"kind": "text"}
     return description
+
+
+def check_bytes(indices: Sequence[Any], fields: Fields) -> None:
+    """Refuse indices that are ranges all, of a length that nothing else bears out.
+
+    Raises:
+        DecodingError: They would take far more memory than they are stored in.
+    """
+    lengths = {len(index) for index in indices}
+    if len(lengths) != 1:
+        raise fields.error("holds indices of different lengths")
+    ranges = all(type(index).__name__ == "RangeIndex" for index in indices)
+    if ranges and max(lengths) > _LONGEST_RANGE:
+        raise fields.error(f"holds ranges of {max(lengths)} values that nothing has")
+
+
+def with_bytes(indices: list[Any]) -> list[Any]:
+    """Return indices that :func:`check_bytes` accepts, equal to those given."""
+    first, *others = indices
+    ranges = all(type(index).__name__ == "RangeIndex" for index in indices)
+    if ranges and len(first) > _LONGEST_RANGE:
+        first = require("pandas").Index(first.to_numpy(), name=first.name)
+    return [first, *others]
 
 
 def _arrow(values: Any, kind: Any = None) -> Any:
@@ -172,11 +198,12 @@ def _pack_string(values: Any, encoder: Encoder, path: Path, depth: int) -> Packe
         "storage": values.dtype.storage,
         "na": "nan" if isinstance(values.dtype.na_value, float) else "NA",
     }
-    pa = pyarrow()
-    array = pa.array(values.to_numpy(dtype=object), pa.large_string(), from_pandas=True)
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
-    return Packed(described, array)
+    pa, large = pyarrow(), pyarrow().large_string()
+    if values.dtype.storage == "pyarrow":
+        return Packed(described, _arrow(values).cast(large))
+    array = pa.array(values.to_numpy(dtype=object), large, from_pandas=True)
+    chunked = isinstance(array, pa.ChunkedArray)
+    return Packed(described, array.combine_chunks() if chunked else array)
 
 
 def _pack_categories(values: Any, encoder: Encoder, path: Path, depth: int) -> Packed:
@@ -209,9 +236,10 @@ def _pack_periods(values: Any, encoder: Encoder, path: Path, depth: int) -> Pack
 
 
 def _pack_intervals(values: Any, encoder: Encoder, path: Path, depth: int) -> Packed:
+    ends = with_bytes([values.left, values.right])
     sides = {
-        side: encoder.encode(getattr(values, side), (*path, side), depth + 1)
-        for side in ("left", "right")
+        side: encoder.encode(end, (*path, side), depth + 1)
+        for side, end in zip(("left", "right"), ends, strict=True)
     }
     return Packed({"kind": "interval", "closed": values.closed, **sides}, None)
 
@@ -258,7 +286,27 @@ def _unpack_numpy(inner: Fields, arrow: Any, decoder: Decoder) -> Any:
         found = flat.to_numpy(zero_copy_only=False).view(layout.stored)
     else:
         found = column.to_numpy()
-    return numpy.array(found, dtype=layout.wanted)
+        if len(chunks := _chunks(column)) == 1 and not column.null_count:
+            view = _writable(chunks[0], layout.stored, inner)
+            found = found if view is None else view
+    copied = None if found.flags.writeable else True
+    return numpy.array(found, dtype=layout.wanted, copy=copied)
+
+
+def _writable(array: Any, dtype: Any, inner: Fields) -> Any:
+    """Return the values of an Arrow array as a view of the payload, or ``None``.
+
+    Arrow's own views are read-only, also of memory that may be written to.
+    """
+    payload = inner.memory
+    if not isinstance(payload, bytearray) or dtype.kind == "b" or not len(array):
+        return None
+    numpy, values = require("numpy"), array.buffers()[1]
+    first = values.address - numpy.frombuffer(payload, "u1").ctypes.data
+    first += array.offset * dtype.itemsize
+    if not 0 <= first <= len(payload) - len(array) * dtype.itemsize:
+        return None
+    return numpy.frombuffer(payload, dtype, len(array), first)
 
 
 def _chunks(column: Any) -> list[Any]:
@@ -357,6 +405,7 @@ def _unpack_intervals(inner: Fields, arrow: Any, decoder: Decoder) -> Any:
     ]
     if not all(isinstance(side, pandas.Index) for side in sides):
         raise inner.error("needs indices as the ends of intervals")
+    check_bytes(sides, inner)
     return pandas.arrays.IntervalArray.from_arrays(*sides, closed=inner.text("closed"))
 
 

@@ -11,6 +11,7 @@ from prefect_lume.results.codecs import registry
 from prefect_lume.results.codecs.base import (
     INT64,
     MAX_DEPTH,
+    Codec,
     Fields,
     LoadBlob,
     Path,
@@ -100,16 +101,26 @@ class Decoder:
                 f"the codec {name!r} has version {version}; this version of "
                 f"prefect-lume reads up to {codec.version}. Install a newer one.",
             )
-        if self.lazy and "blob" in tree:
-            return Lazy(tree, lambda: self.eager().decode(tree, path, depth))
+        late = self.lazy and ("blob" in tree or (codec.nested and _holds_blob(tree)))
+        if not late:
+            return self._value(codec, fields)
+
+        def load(*, lazy: bool) -> Any:
+            return (self if lazy else self.eager())._value(codec, fields)
+
+        return Lazy(tree, load)
+
+    def _value(self, codec: Codec, fields: Fields) -> Any:
         try:
             return codec.decode(fields, self)
         except LumeError:
             raise
+        except RecursionError as exc:
+            raise fields.error("is nested too deep") from exc
         except _MALFORMED as exc:
             raise DecodingError(
-                show_path(path),
-                f"the stored {name!r} envelope is malformed ({clip(exc, 120)}).",
+                show_path(fields.path),
+                f"the stored {codec.name!r} envelope is malformed ({clip(exc, 120)}).",
             ) from exc
 
     @staticmethod
@@ -122,6 +133,19 @@ class Decoder:
                 show_path(path), f"the key {clip(ascii(key), 60)} is not escaped."
             )
         return plain
+
+
+def _holds_blob(tree: Any) -> bool:
+    pending = [tree]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, Mapping):
+            if MARK in item and "blob" in item:
+                return True
+            pending.extend(item.values())
+        elif type(item) is list:
+            pending.extend(item)
+    return False
 
 
 def _checked(tree: Any, path: Path) -> Any:

@@ -91,6 +91,8 @@ def canonical_dtype(described: Any) -> Any:
     """Return a described dtype without its byte order and gaps."""
     if isinstance(described, str):
         return described.replace(">", "<", 1)
+    if not isinstance(described, dict):  # A damaged one, of a value not loaded yet.
+        return described
     kept = {key: item for key, item in described.items() if key != "align"}
     for key in ("base", "formats"):
         if isinstance(kept.get(key), list):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from math import inf
 from typing import Any, Final
 
-from prefect_lume._fingerprint import sha256_bytes
+from prefect_lume._fingerprint import canonical_json, sha256_bytes
 from prefect_lume.errors import EncodingError, InvalidInputError, clip
 from prefect_lume.results.codecs import registry
 from prefect_lume.results.codecs.base import (
@@ -19,7 +21,7 @@ from prefect_lume.results.codecs.base import (
     Path,
     refusal,
 )
-from prefect_lume.results.codecs.keys import escape_key
+from prefect_lume.results.codecs.keys import MARK, escape_key
 from prefect_lume.results.codecs.lazy import Lazy
 
 #: Text of at most so many bytes always stays in the tree.
@@ -31,7 +33,8 @@ _ALLOWED: Final = (
     "Allowed are None, bool, int, float, complex, Decimal, str, bytes, list, tuple, "
     "set, dict, datetime, date, time, timedelta, UUID, Path, Enum, dataclasses, "
     "pydantic models, numpy arrays and scalars, pandas DataFrame, Series and Index, "
-    "pyarrow Table, FileReference and ResultReference."
+    "pyarrow Table, xarray DataArray and Dataset, pint Quantity, FileReference and "
+    "ResultReference."
 )
 _REMEDY: Final = (
     "Store what it holds as one of these, leave it out, or save it as a file and "
@@ -140,18 +143,23 @@ class Encoder:
         self._enter(owner, path, depth)
         tree: dict[str, Any] = {}
         for key, item in items:
-            if not isinstance(key, str):
-                raise refusal(
-                    path,
-                    f"{_shown_key(key)} is of type "
-                    f"{_type_name(type(key))}; keys must be strings. Use "
-                    "str(key), or store the items as a list of pairs.",
-                )
-            plain = str.__str__(key) if type(key) is not str else key
-            place = (*path, plain)
-            if not plain.isascii():
-                self._check_key(plain, path)
-            tree[escape_key(plain)] = self.encode(item, place, depth + 1)
+            if type(key) is str and key.isidentifier() and key != MARK:
+                stored = plain = key
+            else:
+                plain = self._plain_key(key, path)
+                stored = escape_key(plain)
+            kind = type(item)
+            # What most items are is dealt with here: a call costs as much again.
+            if (
+                (kind is float and -inf < item < inf)
+                or (kind is str and len(item) <= SHORT_TEXT and item.isascii())
+                or (kind is int and -INT64 <= item < INT64)
+                or kind is bool
+                or item is None
+            ):
+                tree[stored] = item
+            else:
+                tree[stored] = self.encode(item, (*path, plain), depth + 1)
         self._open.discard(id(owner))
         return tree
 
@@ -165,9 +173,10 @@ class Encoder:
         for position, item in enumerate(items):
             kind = type(item)
             if (
-                (kind is float and math.isfinite(item))
-                or kind is bool
+                (kind is float and -inf < item < inf)
                 or (kind is int and -INT64 <= item < INT64)
+                or (kind is str and len(item) <= SHORT_TEXT and item.isascii())
+                or kind is bool
             ):
                 tree.append(item)
             else:
@@ -196,9 +205,17 @@ class Encoder:
         return {"blob": digest, "size": size, **extra}
 
     def _lazy(self, value: Lazy, path: Path, depth: int) -> Any:
-        if self.hashing and value.codec != "tree":
-            return dict(value.envelope)
-        return self.encode(value.load(), path, depth)
+        """Return the envelope that a lazy value came from, or what is in a tree."""
+        if value.codec == "tree":
+            return self.encode(value.open(), path, depth)
+        try:
+            return json.loads(canonical_json(value.envelope))
+        except (TypeError, ValueError, RecursionError) as exc:
+            raise refusal(
+                path,
+                "the value that is not loaded yet has an envelope that is damaged. "
+                "Call load() to see what is wrong with it.",
+            ) from exc
 
     def _enter(self, owner: object, path: Path, depth: int) -> None:
         if depth >= MAX_DEPTH:
@@ -214,15 +231,25 @@ class Encoder:
         self._open.add(id(owner))
 
     @staticmethod
-    def _check_key(key: str, path: Path) -> None:
+    def _plain_key(key: Any, path: Path) -> str:
+        """Return a dict's key as a plain string, or refuse it."""
+        if not isinstance(key, str):
+            raise refusal(
+                path,
+                f"{_shown_key(key)} is of type "
+                f"{_type_name(type(key))}; keys must be strings. Use "
+                "str(key), or store the items as a list of pairs.",
+            )
+        plain = str.__str__(key) if type(key) is not str else key
         try:
-            key.encode("utf-8")
+            plain.encode("utf-8")
         except UnicodeEncodeError as exc:
             raise refusal(
                 path,
-                f"the key {clip(ascii(key), 60)} holds a lone surrogate, which is no "
+                f"the key {clip(ascii(plain), 60)} holds a lone surrogate, which is no "
                 "Unicode character.",
             ) from exc
+        return plain
 
 
 def encode(

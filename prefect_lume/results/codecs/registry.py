@@ -7,8 +7,10 @@ from typing import Any, Final
 from prefect_lume.results.codecs import (
     arrays,
     containers,
+    labelled,
     objects,
     pandas_values,
+    quantities,
     scalars,
     spill,
     tables,
@@ -24,6 +26,8 @@ _FAMILIES: Final = (
     arrays,
     pandas_values,
     tables,
+    labelled,
+    quantities,
     spill,
 )
 

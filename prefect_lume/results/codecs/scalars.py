@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from prefect_lume.results.codecs.base import INT64, Codec, Fields, Path, refusal
+from prefect_lume.results.codecs.lazy import StoredBytes
 
 if TYPE_CHECKING:
     from prefect_lume.results.codecs.decoder import Decoder
@@ -121,11 +122,19 @@ class BytesCodec(Codec):
                 raise refusal(
                     path, "the memoryview is not contiguous. Store bytes(view)."
                 )
-            value = bytes(value)
+            plain = value.c_contiguous and len(value.format) == 1 and value.nbytes
+            value = value.cast("B") if plain else bytes(value)
         return self.envelope(**encoder.payload(value))
 
     def decode(self, fields: Fields, decoder: Decoder) -> bytes:
         return bytes(fields.payload(decoder))
+
+
+class StoredBytesCodec(BytesCodec):
+    """Bytes that are a blob already: the envelope that they would have."""
+
+    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
+        return self.envelope(blob=value.sha256, size=value.size)
 
 
 class ByteArrayCodec(Codec):
@@ -137,7 +146,8 @@ class ByteArrayCodec(Codec):
         return self.envelope(**encoder.payload(bytes(value)))
 
     def decode(self, fields: Fields, decoder: Decoder) -> bytearray:
-        return bytearray(fields.payload(decoder))
+        data = fields.payload(decoder)
+        return data if type(data) is bytearray else bytearray(data)
 
 
 _INT, _FLOAT, _TEXT, _BYTES = IntCodec(), FloatCodec(), TextCodec(), BytesCodec()
@@ -153,5 +163,6 @@ TYPES: Final[Mapping[type, Codec]] = {
     bytes: _BYTES,
     memoryview: _BYTES,
     bytearray: _BYTEARRAY,
+    StoredBytes: StoredBytesCodec(),
 }
 NAMES: Final[Mapping[str, Codec]] = {}

@@ -19,10 +19,13 @@ from prefect_lume.results.codecs.base import Codec, Fields, Path, refusal
 from prefect_lume.results.codecs.columns import (
     Packed,
     canonical_description,
+    check_bytes,
     pack,
     unpack,
+    with_bytes,
 )
 from prefect_lume.results.codecs.keys import MARK
+from prefect_lume.results.codecs.spill import load_tree
 
 if TYPE_CHECKING:
     from prefect_lume.results.codecs.decoder import Decoder
@@ -42,6 +45,9 @@ _INDICES: Final = frozenset(
         "Float64Index",
     }
 )
+#: Frames of more bytes are left in the payload's memory, unless of many columns.
+_LARGE: Final = 16 << 20
+_FEW: Final = 100
 
 
 class TableCodec(Codec):
@@ -54,6 +60,7 @@ class TableCodec(Codec):
     def _finish(
         self,
         encoder: Encoder,
+        path: Path,
         columns: Sequence[Packed],
         names: Sequence[str],
         /,
@@ -80,7 +87,7 @@ class TableCodec(Codec):
         }
         payload = {}
         if kept:
-            payload = encoder.payload(write_stream(pyarrow().table(kept)))
+            payload = encoder.payload(write_stream(pyarrow().table(kept), path))
         descriptions = [column.description for column in columns]
         return self.envelope(
             **fields, dtypes=descriptions, **{**payload, "content": content}
@@ -88,7 +95,9 @@ class TableCodec(Codec):
 
     def _columns(self, fields: Fields, decoder: Decoder) -> list[Any]:
         """Return the arrays of an envelope's columns."""
-        descriptions = fields.items("dtypes")
+        descriptions = [
+            _description(item, fields, decoder) for item in fields.items("dtypes")
+        ]
         stored: list[Any] = []
         if fields.has("data") or fields.has("blob"):
             stored = read_stream(fields.payload(decoder), fields).columns
@@ -110,6 +119,13 @@ class TableCodec(Codec):
         if len(columns) != 1:
             raise fields.error("needs one column")
         return columns[0]
+
+
+def _description(item: Any, fields: Fields, decoder: Decoder) -> Any:
+    """Return a column's description, which may have left the document as a whole."""
+    if not isinstance(item, Mapping) or item.get(MARK) != "tree":
+        return item
+    return load_tree(Fields(item, (*fields.path, "dtypes"), fields.depth), decoder)
 
 
 def _has_arrow(description: Any) -> bool:
@@ -135,7 +151,7 @@ class ArrowTableCodec(TableCodec):
                 "values": [hash_column(column) for column in value.columns],
             }
         )
-        payload = encoder.payload(write_stream(value))
+        payload = encoder.payload(write_stream(value, path))
         return self.envelope(
             rows=value.num_rows,
             columns=[encoder.text(name, path) for name in value.schema.names],
@@ -159,17 +175,17 @@ class IndexCodec(TableCodec):
         if kind not in _INDICES or not type(value).__module__.startswith("pandas"):
             raise _subclass(type(value), path, "pandas.Index(value)")
         if kind == "MultiIndex":
+            held = [value.get_level_values(level) for level in range(value.nlevels)]
             levels = [
-                encoder.encode(
-                    value.get_level_values(level), (*path, "levels", level), depth + 1
-                )
-                for level in range(value.nlevels)
+                encoder.encode(level, (*path, "levels", position), depth + 1)
+                for position, level in enumerate(with_bytes(held))
             ]
-            return self._finish(encoder, [], [], kind="multi", levels=levels)
+            return self._finish(encoder, path, [], [], kind="multi", levels=levels)
         name = encoder.encode(value.name, (*path, "name"), depth + 1)
         if kind == "RangeIndex":
             return self._finish(
                 encoder,
+                path,
                 [],
                 [],
                 kind="range",
@@ -181,7 +197,7 @@ class IndexCodec(TableCodec):
         extra = _frequency(value)
         column = pack(value.array, encoder, path, depth)
         return self._finish(
-            encoder, [column], ["index"], kind="flat", name=name, **extra
+            encoder, path, [column], ["index"], kind="flat", name=name, **extra
         )
 
     def decode(self, fields: Fields, decoder: Decoder) -> Any:
@@ -203,7 +219,9 @@ class IndexCodec(TableCodec):
                 else pandas.DatetimeIndex
             )
             return family(values, freq=fields.text("freq"), name=name)
-        return pandas.Index(values, dtype=values.dtype, name=name, tupleize_cols=False)
+        return pandas.Index(
+            values, dtype=values.dtype, copy=False, name=name, tupleize_cols=False
+        )
 
     def _decode_levels(self, fields: Fields, decoder: Decoder) -> Any:
         pandas = require("pandas")
@@ -213,6 +231,7 @@ class IndexCodec(TableCodec):
         ]
         if not levels or not all(isinstance(level, pandas.Index) for level in levels):
             raise fields.error("needs indices as its levels")
+        check_bytes(levels, fields)
         return pandas.MultiIndex.from_arrays(
             levels, names=[level.name for level in levels]
         )
@@ -228,6 +247,7 @@ class SeriesCodec(TableCodec):
             raise _subclass(type(value), path, "pandas.Series(value)")
         return self._finish(
             encoder,
+            path,
             [pack(value.array, encoder, path, depth)],
             ["values"],
             name=encoder.encode(value.name, (*path, "name"), depth + 1),
@@ -241,9 +261,8 @@ class SeriesCodec(TableCodec):
         values = self._one(fields, decoder)
         if len(values) != len(index):
             raise fields.error("has more or fewer values than its index")
-        found = pandas.Series(
-            values, index=index, dtype=values.dtype, name=_label(fields, decoder)
-        )
+        name = _label(fields, decoder)
+        found = pandas.Series(values, index, values.dtype, name, copy=False)
         return _with_attributes(found, fields, decoder)
 
 
@@ -267,6 +286,7 @@ class DataFrameCodec(TableCodec):
         ]
         return self._finish(
             encoder,
+            path,
             columns,
             names,
             rows=len(value),
@@ -286,10 +306,13 @@ class DataFrameCodec(TableCodec):
         if len(labels) != len(columns):
             raise fields.error("has more or fewer columns than labels")
         series = {
-            position: pandas.Series(column, index=index, dtype=column.dtype)
+            position: pandas.Series(column, index, column.dtype, copy=False)
             for position, column in enumerate(columns)
         }
-        found = pandas.DataFrame(series, index=index)
+        # pandas likes its columns side by side in one array. A large frame is left
+        # where it is, in the payload's own memory.
+        large = len(memoryview(fields.memory)) > _LARGE and len(columns) <= _FEW
+        found = pandas.DataFrame(series, index, copy=not large)
         found.columns = labels
         return _with_attributes(found, fields, decoder)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import zoneinfo
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
+from functools import cache, lru_cache
+from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from prefect_lume.results.codecs.base import Codec, Fields, Path, refusal
+from prefect_lume.results.codecs.base import Codec, Fields, refusal
+from prefect_lume.results.codecs.base import Path as Place
 
 if TYPE_CHECKING:
     from prefect_lume.results.codecs.decoder import Decoder
@@ -56,9 +60,29 @@ def find_zone(name: str) -> tzinfo | None:
     if not _ZONE.fullmatch(name):
         raise ValueError(f"{name[:40]!r} is no name of a time zone")
     try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, OSError, ValueError):
+        return zoneinfo.ZoneInfo(name) if _is_known(name) else None
+    except (zoneinfo.ZoneInfoNotFoundError, OSError, ValueError):
         return None
+
+
+@lru_cache(maxsize=256)
+def _is_known(name: str) -> bool:
+    """Tell whether this machine has a zone.
+
+    ZoneInfo is not asked, for it imports ``tzdata.zoneinfo.<part of the name>``.
+    """
+    installed = any(Path(folder, name).is_file() for folder in zoneinfo.TZPATH)
+    return installed or name in _packaged_zones()
+
+
+@cache
+def _packaged_zones() -> frozenset[str]:
+    """Return the names of the zones that the package ``tzdata`` has, if it is there."""
+    try:
+        text = (resources.files("tzdata") / "zones").read_text(encoding="utf-8")
+    except (ModuleNotFoundError, FileNotFoundError):
+        return frozenset()
+    return frozenset(text.split())
 
 
 class DatetimeCodec(Codec):
@@ -66,7 +90,7 @@ class DatetimeCodec(Codec):
 
     name = "datetime"
 
-    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Place, depth: int) -> Any:
         offset = value.utcoffset()
         plain = value.replace(tzinfo=None, fold=0)
         wall = plain.isoformat(timespec="microseconds")
@@ -113,7 +137,7 @@ class DateCodec(Codec):
 
     name = "date"
 
-    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Place, depth: int) -> Any:
         return self.envelope(value=value.isoformat())
 
     def decode(self, fields: Fields, decoder: Decoder) -> date:
@@ -128,7 +152,7 @@ class TimeCodec(Codec):
 
     name = "time"
 
-    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Place, depth: int) -> Any:
         fields: dict[str, Any] = {
             "value": value.replace(tzinfo=None, fold=0).isoformat("microseconds")
         }
@@ -171,7 +195,7 @@ class TimedeltaCodec(Codec):
 
     name = "timedelta"
 
-    def encode(self, value: Any, encoder: Encoder, path: Path, depth: int) -> Any:
+    def encode(self, value: Any, encoder: Encoder, path: Place, depth: int) -> Any:
         return self.envelope(
             days=value.days, seconds=value.seconds, microseconds=value.microseconds
         )

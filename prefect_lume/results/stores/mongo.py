@@ -4,41 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from bson.int64 import Int64
-from pymongo import errors as driver
-from pymongo.collection import Collection
 from pymongo.database import Database
 
-from prefect_lume.errors import ConflictError, QueryError
+from prefect_lume.errors import IntegrityError, InvalidInputError, QueryError
 from prefect_lume.results import query as language
-from prefect_lume.results.query.operands import sort_keys
 from prefect_lume.results.stores.base import (
     DBService,
     DBServiceConfig,
+    Outcome,
     Query,
     SortPairs,
     Tree,
     missing,
 )
-from prefect_lume.results.stores.blobs import BlobInfo, Data, verified
-from prefect_lume.results.stores.checks import (
-    RESERVED,
-    check_collection,
-    check_document,
-)
+from prefect_lume.results.stores.blobs import BlobInfo, Data
+from prefect_lume.results.stores.checks import RESERVED, check_collection
+from prefect_lume.results.stores.index_changes import DuplicatesError, IndexChanges
+from prefect_lume.results.stores.indices import DeclaredIndex
 from prefect_lume.results.stores.mongo_blobs import MongoBlobs
+from prefect_lume.results.stores.mongo_held import (
+    BLOBS,
+    BlobIndex,
+    Documents,
+    drop_held,
+    shown,
+)
 from prefect_lume.results.stores.mongo_indices import MongoIndices
+from prefect_lume.results.stores.mongo_uploads import Source
+from prefect_lume.results.stores.mongo_writer import Draft, MongoWriter
 from prefect_lume.storage import mongo
 
 if TYPE_CHECKING:
     from prefect_lume.results.codecs import Encoded
     from prefect_lume.results.documents import DocumentBase
-
-Documents = Collection[dict[str, Any]]
 
 
 class _PlainInt(TypeDecoder):
@@ -88,6 +91,14 @@ class MongoDBService(DBService):
         )
         self._blobs = MongoBlobs(self._database)
         self._indices = MongoIndices(lambda: self.where)
+        self._held = BlobIndex(self.get_blob)
+        self._writer = MongoWriter(
+            self._blobs,
+            self._indices,
+            self.get_blob,
+            self.blob_lease,
+            lambda: self.where,
+        )
 
     @property
     def where(self) -> str:
@@ -99,7 +110,7 @@ class MongoDBService(DBService):
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except driver.PyMongoError as error:
+        except mongo.FAULTS as error:
             raise mongo.translate(error, self.where) from error
 
     def _collection(self, name: str) -> Documents:
@@ -113,69 +124,93 @@ class MongoDBService(DBService):
         Collections that do not exist yet get theirs with their first document.
         """
         self._indices.declare(docs)
+        failures = []
         for name in self._names():
-            self._ensure_indices(name)
+            try:
+                self._ready(name)
+            except DuplicatesError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
-    def _ensure_indices(self, name: str) -> None:
+    def compare_indices(self, docs: Iterable[type[DocumentBase]]) -> IndexChanges:
+        """Return what :meth:`migrate_indices` would do; see the base class."""
+        collections = [self._collection(name) for name in self._names()]
         with self._translated():
-            self._indices.ensure(self._collection(name))
+            return self._indices.compare(collections, docs)
+
+    def migrate_indices(self, docs: Iterable[type[DocumentBase]]) -> IndexChanges:
+        """Create what is declared, drop what else there is; see the base class."""
+        collections = [self._collection(name) for name in self._names()]
+        with self._translated():
+            return self._indices.migrate(collections, docs)
+
+    def expiring_indices(self) -> Sequence[DeclaredIndex]:
+        """Return the indices that say when documents expire; see the base class."""
+        collections = [self._collection(name) for name in self._names()]
+        with self._translated():
+            return self._indices.expiring(collections)
+
+    def _ready(self, name: str) -> Documents:
+        """Return a collection that has its indices."""
+        documents = self._collection(name)
+        with self._translated():
+            self._indices.ensure(documents)
+            self._held.ensure(documents)
+        return documents
 
     def insert(self, collection: str, encoded: Encoded) -> bool:
         """Store a document, unless one of its key is there; see the base class."""
-        check_document(collection, encoded.tree)
-        documents, tree = self._collection(collection), sort_keys(encoded.tree)
-        with self._translated():
-            if documents.find_one({"_id": tree["_id"]}, {"_id": 1}) is not None:
-                return False
-        self._ensure_indices(collection)
-        self._put_blobs(encoded)
-        with self._translated():
-            try:
-                return self._insert(documents, tree, again=False)
-            except driver.AutoReconnect:
-                # Whether it was stored before the connection was lost is not known.
-                return self._insert(documents, tree, again=True)
-
-    def _insert(self, documents: Documents, tree: Tree, *, again: bool) -> bool:
-        try:
-            documents.insert_one(dict(tree))
-        except driver.DuplicateKeyError as error:
-            stored = documents.find_one({"_id": tree["_id"]})
-            if stored is None:
-                raise self._not_unique(tree) from error
-            return again and stored == tree
-        return True
-
-    def _not_unique(self, tree: Tree) -> ConflictError:
-        names = self._indices.unique_fields(tree["result_type"])
-        return ConflictError(
-            f"{self.where}: another result of type {tree['result_type']!r} has the "
-            f"same values in a unique index (on {names or 'the server'})."
+        draft, documents = (
+            self._writer.draft(collection, encoded),
+            self._ready(collection),
         )
+        with self._translated():
+            return self._writer.insert(documents, draft)
 
     def replace(self, collection: str, encoded: Encoded) -> None:
         """Store a document in place of the one with its key; see the base class."""
-        check_document(collection, encoded.tree)
-        documents, tree = self._collection(collection), sort_keys(encoded.tree)
-        self._ensure_indices(collection)
-        self._put_blobs(encoded)
+        draft, documents = (
+            self._writer.draft(collection, encoded),
+            self._ready(collection),
+        )
         with self._translated():
+            self._writer.replace(documents, draft)
+
+    def insert_many(
+        self, collection: str, encoded: Sequence[Encoded], *, replace: bool = False
+    ) -> list[Outcome]:
+        """Store documents in one request per thousand; see the base class.
+
+        When the connection is lost meanwhile it is repeated: then True also stands
+        for a document that another stored, if it is the same in every value.
+        """
+        outcomes: dict[int, Outcome] = {}
+        drafts: dict[int, Draft] = {}
+        places: dict[str, list[int]] = {}
+        for place, one in enumerate(encoded):
             try:
-                self._replace(documents, tree)
-            except (driver.AutoReconnect, driver.DuplicateKeyError):
-                # Concurrent upserts of one key may collide: then it is there now.
-                try:
-                    self._replace(documents, tree)
-                except driver.DuplicateKeyError as error:
-                    raise self._not_unique(tree) from error
-
-    @staticmethod
-    def _replace(documents: Documents, tree: Tree) -> None:
-        documents.replace_one({"_id": tree["_id"]}, dict(tree), upsert=True)
-
-    def _put_blobs(self, encoded: Encoded) -> None:
-        for sha256, data in encoded.blobs.items():
-            self.put_blob(sha256, data)
+                drafts[place] = self._writer.draft(collection, one)
+            except (InvalidInputError, IntegrityError) as error:
+                outcomes[place] = error
+            else:
+                places.setdefault(drafts[place].key, []).append(place)
+        # Of several with one key only the first can be inserted; when each replaces
+        # the one before, they go one by one.
+        groups = places.values()
+        chosen = [drafts[g[0]] for g in groups if len(g) == 1 or not replace]
+        documents = self._ready(collection)
+        with self._translated():
+            answers = self._writer.write_many(documents, chosen, replace=replace)
+        for key, group in places.items():
+            answer = answers.get(key)
+            if answer is None or (len(group) > 1 and not isinstance(answer, bool)):
+                same = [encoded[place] for place in group]
+                each = super().insert_many(collection, same, replace=replace)
+            else:
+                each = [answer, *[False] * (len(group) - 1)]
+            outcomes.update(zip(group, each, strict=True))
+        return [outcomes[place] for place in range(len(encoded))]
 
     def get(self, collection: str, unique_hash: str) -> Tree:
         """Return the document of a key; see the base class."""
@@ -183,7 +218,7 @@ class MongoDBService(DBService):
             tree = self._collection(collection).find_one({"_id": unique_hash})
         if tree is None:
             raise missing(collection, unique_hash)
-        return tree
+        return shown(tree)
 
     def find(
         self,
@@ -216,17 +251,19 @@ class MongoDBService(DBService):
     ) -> Iterator[Tree]:
         kept = None if paths is None else dict.fromkeys(["_id", *paths], 1)
         with self._translated():
+            narrow = self._indices.narrow(documents, query)
             cursor = documents.find(
-                query, kept, sort=pairs, skip=skip, limit=limit, allow_disk_use=True
+                narrow, kept, sort=pairs, skip=skip, limit=limit, allow_disk_use=True
             )
             with cursor:
-                yield from cursor
+                yield from map(shown, cursor)
 
     def count(self, collection: str, query: Query = None) -> int:
         """Return how many documents match a query; see the base class."""
-        checked = language.validate(query)
+        checked, documents = language.validate(query), self._collection(collection)
         with self._translated():
-            return self._collection(collection).count_documents(checked)
+            narrow = self._indices.narrow(documents, checked)
+            return documents.count_documents(narrow)
 
     def collections(self) -> list[str]:
         """Return the names of the collections that hold documents, sorted."""
@@ -248,14 +285,62 @@ class MongoDBService(DBService):
         with self._translated():
             return self._collection(collection).delete_many(checked).deleted_count
 
+    def held_blobs(self, collection: str, query: Query = None) -> Iterator[str]:
+        """Yield the hashes of the blobs that documents hold; see the base class."""
+        checked = {"$and": [language.validate(query), {BLOBS: {"$exists": True}}]}
+        documents = self._held_told(collection)
+        with self._translated(), documents.find(checked, {BLOBS: 1}) as cursor:
+            for tree in cursor:
+                yield from tree[BLOBS]
+
+    def _held_told(self, name: str) -> Documents:
+        documents = self._collection(name)
+        with self._translated():
+            self._held.ensure(documents)
+        return documents
+
+    def unused_blobs(
+        self, older_than: timedelta = timedelta(days=1), among: Iterable[str] = ()
+    ) -> list[BlobInfo]:
+        """Return the blobs that no document holds; see the base class."""
+        batches = self._unused(self.now() - older_than, set(among))
+        return sorted({info for batch in batches for info in batch.values()})
+
+    def delete_unused_blobs(
+        self, older_than: timedelta = timedelta(days=1), among: Iterable[str] = ()
+    ) -> list[BlobInfo]:
+        """Remove the blobs that no document holds; see the base class.
+
+        Without ``among`` it also removes what writers that were killed have left; for
+        ten minutes they count as alive, unless ``older_than`` is zero or less.
+        """
+        before, wanted = self.now() - older_than, set(among)
+        removed: set[BlobInfo] = set()
+        for batch in self._unused(before, wanted):
+            with self._translated():
+                gone = self._blobs.delete(batch.keys(), before)
+            removed |= {batch[sha256] for sha256 in gone}
+        if not wanted:
+            with self._translated():
+                self._blobs.collect_uploads(older_than)
+        return sorted(removed)
+
+    def _unused(
+        self, before: datetime, among: set[str]
+    ) -> Iterator[dict[str, BlobInfo]]:
+        with self._translated():
+            collections = [self._held_told(name) for name in self._names()]
+            for batch in self._blobs.before(before, among):
+                for documents in collections:
+                    drop_held(documents, batch)
+                if batch:
+                    yield batch
+
     def write_blob(self, sha256: str, size: int, pieces: Iterable[Data]) -> None:
         """Store a blob piece by piece, unless it is there; see the base class."""
-        data = b"".join(verified(sha256, size, pieces))
         with self._translated():
-            try:
-                self._blobs.put(sha256, data)
-            except driver.AutoReconnect:
-                self._blobs.put(sha256, data)
+            if not self._blobs.touch([sha256]):
+                self._blobs.upload([Source(sha256, size, pieces)])
 
     def read_blob(self, sha256: str) -> Iterator[bytes]:
         """Yield a blob's content piece by piece; see the base class."""
@@ -265,12 +350,18 @@ class MongoDBService(DBService):
     def blobs_before(self, moment: datetime) -> list[BlobInfo]:
         """Return the blobs last stored before a moment; see the base class."""
         with self._translated():
-            return self._blobs.older_than(moment)
+            batches = self._blobs.before(moment)
+            return sorted({info for batch in batches for info in batch.values()})
 
     def delete_blob(self, sha256: str, before: datetime) -> bool:
         """Remove a blob that was not stored since; see the base class."""
         with self._translated():
-            return self._blobs.delete(sha256, before)
+            return bool(self._blobs.delete([sha256], before))
+
+    def now(self) -> datetime:
+        """Return the server's clock."""
+        with self._translated():
+            return self._blobs.now()
 
     def close(self) -> None:
         """Do nothing: the client belongs to who made it."""

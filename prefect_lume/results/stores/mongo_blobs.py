@@ -2,87 +2,219 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+import io
+from collections.abc import Callable, Collection, Iterable, Iterator
+from datetime import datetime, timedelta
 from typing import Any, Final
 
-from gridfs import GridFSBucket
-from gridfs.errors import CorruptGridFile, NoFile
+from bson import ObjectId
 from pymongo.database import Database
 
 from prefect_lume.errors import IntegrityError, NotFoundError, clip
-from prefect_lume.results.stores.blobs import BlobInfo
+from prefect_lume.results.stores import mongo_sessions as sessions
+from prefect_lume.results.stores.blobs import PIECE_SIZE, BlobInfo
 from prefect_lume.results.stores.checks import RESERVED
+from prefect_lume.results.stores.mongo_sessions import Session
+from prefect_lume.results.stores.mongo_uploads import Source, Uploads
+from prefect_lume.storage.mongo import repeated
 
-CHUNK_SIZE: Final = 1 << 20
-_RENEW: Final = timedelta(hours=1)
+#: How many chunks come in one answer.
+_READ_AHEAD: Final = 4
+#: Writers of ours need 2 MiB; more could be a trap.
+_WINDOW: Final = 1 << 23
+ZERO: Final = timedelta()
+
+Document = dict[str, Any]
 
 
 class MongoBlobs:
-    """The blobs of a MongoDB database.
+    """The blobs of a MongoDB database; its methods raise pymongo's exceptions.
 
     A GridFS file is named by its SHA-256 and has an id of its own. Two writers of one
     blob may store it twice; with the hash as the id, the one that comes second would
-    remove the chunks of the first while it cleans up. GridFS writes the file's entry
-    after its chunks, so that no reader finds a part of a blob.
+    remove the chunks of the first while it cleans up. ``metadata.stored`` is when it
+    was stored last, by the server's clock; ``metadata.encoding`` how it is compressed,
+    if it is, and ``metadata.size`` its size without.
     """
 
-    def __init__(self, database: Callable[[], Database[dict[str, Any]]]) -> None:
+    def __init__(self, database: Callable[[], Database[Document]]) -> None:
         self._database = database
-
-    def _bucket(self) -> GridFSBucket:
-        return GridFSBucket(self._database(), RESERVED, CHUNK_SIZE)
+        self._indexed = False
+        self._session = Session()
 
     def _files(self) -> Any:
         return self._database()[RESERVED].files
 
-    def put(self, sha256: str, data: bytes | memoryview) -> None:
-        """Store a blob, unless it is there."""
-        size = memoryview(data).nbytes
-        now = datetime.now(UTC)
-        known = self._files().find_one_and_update(
-            {"filename": sha256, "length": size}, {"$set": {"metadata.stored": now}}
-        )
-        if known is None:
-            self._bucket().upload_from_stream(
-                sha256, bytes(data), metadata={"stored": now}
+    def touch(self, hashes: Collection[str]) -> set[str]:
+        """Let blobs count as stored now, and return those that are there."""
+        files, wanted = self._files(), {"filename": {"$in": list(hashes)}}
+        touched = repeated(
+            lambda: files.update_many(
+                wanted, {"$currentDate": {"metadata.stored": True}}
             )
+        )
+        if not touched.matched_count:
+            return set()
+        return set(hashes) if len(hashes) == 1 else self.present(hashes)
+
+    def present(self, hashes: Collection[str]) -> set[str]:
+        """Return which of these blobs are there."""
+        query = {"filename": {"$in": list(hashes)}}
+        found = self._files().find(query, {"filename": 1, "_id": 0})
+        return {file["filename"] for file in found}
+
+    def upload(self, sources: Iterable[Source]) -> None:
+        """Store blobs, without asking whether they are there."""
+        database = self._database()
+        if not self._indexed:
+            # As the GridFS specification wants them.
+            database[RESERVED].files.create_index([("filename", 1), ("uploadDate", 1)])
+            chunks = [("files_id", 1), ("n", 1)]
+            database[RESERVED].chunks.create_index(chunks, unique=True)
+            self._indexed = True
+        session = self._session
+        if not session.usable(database):
+            self._session = session = Session()
+            session.renew(database)
+        Uploads(database, session).run(sources)
 
     def read(self, sha256: str) -> Iterator[bytes]:
-        """Yield a blob's chunks."""
-        try:
-            stream = self._bucket().open_download_stream_by_name(sha256)
-        except NoFile as error:
-            raise NotFoundError("blob", sha256) from error
-        with stream:
-            try:
-                while chunk := stream.read(CHUNK_SIZE):
-                    yield chunk
-            except CorruptGridFile as error:
-                raise IntegrityError(
-                    f"The stored blob {sha256[:12]}… is damaged: {clip(error)}"
-                ) from error
+        """Yield a blob's content in pieces.
 
-    def older_than(self, moment: datetime) -> list[BlobInfo]:
-        """Return the hashes of the blobs last stored before a moment."""
-        query = {"metadata.stored": {"$lt": moment}}
-        found = {file["filename"]: file["length"] for file in self._files().find(query)}
-        return [BlobInfo(*item) for item in sorted(found.items())]
+        Raises:
+            NotFoundError: There is no such blob.
+            IntegrityError: What is stored of it is not whole or not readable.
+        """
+        file = self._files().find_one({"filename": sha256})
+        if file is None:
+            raise NotFoundError("blob", sha256)
+        encoding = file.get("metadata", {}).get("encoding")
+        if encoding is None:
+            yield from self._chunks(file)
+        elif encoding == "zstd":
+            yield from _decompressed(self._chunks(file), file)
+        else:
+            raise _damaged(file, f"it is compressed with {clip(repr(encoding), 40)}")
 
-    def delete(self, sha256: str, before: datetime) -> bool:
-        """Remove a blob, unless it was stored again since a moment."""
-        files = self._files()
-        if files.count_documents(
-            {"filename": sha256, "metadata.stored": {"$gte": before}}
+    def _chunks(self, file: Document) -> Iterator[bytes]:
+        chunks = self._database()[RESERVED].chunks.find(
+            {"files_id": file["_id"]},
+            {"_id": 0, "n": 1, "data": 1},
+            sort=[("n", 1)],
+            batch_size=_READ_AHEAD,
+        )
+        total = 0
+        with chunks:
+            for n, chunk in enumerate(chunks):
+                data = chunk.get("data")
+                if chunk["n"] != n or not isinstance(data, bytes):
+                    break
+                total += len(data)
+                yield data
+        if total == file["length"]:
+            return
+        if self._files().find_one({"_id": file["_id"]}, {"_id": 1}) is None:
+            raise NotFoundError("blob", file["filename"])  # Removed meanwhile.
+        raise _damaged(file, f"{total} of {file['length']} bytes are there")
+
+    def before(
+        self, moment: datetime, among: Collection[str] = ()
+    ) -> Iterator[dict[str, BlobInfo]]:
+        """Yield the blobs that were last stored before a moment, in batches."""
+        old = {"metadata.stored": {"$lt": moment}}
+        kept = {"filename": 1, "length": 1, "metadata": 1}
+        if among:
+            for hashes in sessions.batches(sorted(among)):
+                query = {"filename": {"$in": hashes}, **old}
+                yield _infos(self._files().find(query, kept))
+            return
+        last: Document = {}
+        # Page by page: a cursor would not outlast what happens to each.
+        while page := list(
+            self._files().find({**old, **last}, kept, sort=[("_id", 1)]).limit(1000)
         ):
-            return False
-        gone = False
-        for file in list(files.find({"filename": sha256})):
-            # The entry first: a reader must not find a file that lacks chunks.
-            removed = files.delete_one(
-                {"_id": file["_id"], "metadata.stored": {"$lt": before}}
-            )
-            if removed.deleted_count:
-                self._database()[RESERVED].chunks.delete_many({"files_id": file["_id"]})
-                gone = True
-        return gone
+            yield _infos(page)
+            last = {"_id": {"$gt": page[-1]["_id"]}}
+
+    def delete(self, hashes: Collection[str], before: datetime) -> set[str]:
+        """Remove blobs that were not stored since a moment; return those now gone."""
+        database = self._database()
+        blobs, wanted = database[RESERVED], {"filename": {"$in": list(hashes)}}
+        old = {"metadata.stored": {"$lt": before}}
+        ids = [file["_id"] for file in blobs.files.find({**wanted, **old}, {"_id": 1})]
+        if not ids:
+            return set()
+        # Should this process die between entries and chunks, the record tells of them.
+        now = sessions.server_time(database)
+        record = {"_id": ObjectId(), "stored": now, "removing": ids}
+        sessions.insert_missing(blobs.uploads, [record])
+        repeated(lambda: blobs.files.delete_many({"_id": {"$in": ids}, **old}))
+        repeated(lambda: sessions.remove_chunks(database, ids))
+        repeated(lambda: blobs.uploads.delete_one({"_id": record["_id"]}))
+        return set(hashes) - self.present(hashes)
+
+    def collect_uploads(self, older_than: timedelta) -> None:
+        """Remove what writers left that were not heard of for some time."""
+        database = self._database()
+        wait = max(older_than, sessions.SILENCE) if older_than > ZERO else older_than
+        sessions.collect(database, sessions.server_time(database) - wait)
+
+    def now(self) -> datetime:
+        """Return the server's clock."""
+        return sessions.server_time(self._database())
+
+
+def _infos(files: Iterable[Document]) -> dict[str, BlobInfo]:
+    return {
+        file["filename"]: BlobInfo(
+            file["filename"], file["metadata"].get("size", file["length"])
+        )
+        for file in files
+    }
+
+
+class _Source(io.RawIOBase):
+    """Chunks as a file that can be read."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return 0
+            self._rest = memoryview(chunk)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
+
+
+def _decompressed(chunks: Iterator[bytes], file: Document) -> Iterator[bytes]:
+    import zstandard
+
+    left = file["metadata"].get("size", -1)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
+    try:
+        source = io.BufferedReader(_Source(chunks), PIECE_SIZE)
+        with decompressor.stream_reader(source) as reader:
+            while piece := reader.read(PIECE_SIZE):
+                left -= len(piece)
+                if left < 0:
+                    break
+                yield piece
+    except zstandard.ZstdError as error:
+        raise _damaged(file, str(error)) from error
+    if left:
+        raise _damaged(file, "its size is not what its entry says")
+
+
+def _damaged(file: Document, why: str) -> IntegrityError:
+    return IntegrityError(
+        f"The stored blob {file['filename'][:12]}… is damaged: {clip(why)}. Restore it "
+        f"from a backup, or run the model again."
+    )

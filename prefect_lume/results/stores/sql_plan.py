@@ -81,22 +81,22 @@ def _column(name: str, operand: Any) -> tuple[list[Condition], dict[str, Any]]:
     left: dict[str, Any] = {}
     operators = operand if is_operators(operand) else {"$eq": operand}
     for key, value in operators.items():
-        condition = _condition(column, key, value)
-        if condition is None:
+        found = condition(column, key, value)
+        if found is None:
             left[key] = value
         else:
-            pushed.append(condition)
+            pushed.append(found)
     return pushed, {name: left} if left else {}
 
 
-def _condition(column: Column[Any], key: str, value: Any) -> Condition | None:
+def condition(column: Column[Any], key: str, value: Any) -> Condition | None:
     """Return one comparison in SQL, or None if SQL might see it differently."""
     values = value if key in {"$in", "$nin"} else [value]
     if not isinstance(values, list) or not all(_alike(column, v) for v in values):
         return None
     if key in _RELATIONS:
-        condition: Condition = _RELATIONS[key](column, value)
-        return None if value is None else condition
+        compared: Condition = _RELATIONS[key](column, value)
+        return None if value is None else compared
     if key not in {"$eq", "$in", "$ne", "$nin"}:
         return None
     known = [v for v in values if v is not None]
@@ -150,4 +150,7 @@ def after(keys: list[tuple[ColumnElement[Any], int]], row: list[Any]) -> Conditi
         equal = [e == v for (e, _), v in zip(keys[:place], row, strict=False)]
         beyond = expression > row[place] if direction > 0 else expression < row[place]
         alternatives.append(and_(*equal, beyond))
-    return or_(*alternatives)
+    # Implied by the alternatives, but only this lets a server start in its index there.
+    (first, direction), *_ = keys
+    start = first >= row[0] if direction > 0 else first <= row[0]
+    return and_(start, or_(*alternatives))

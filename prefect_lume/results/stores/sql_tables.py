@@ -14,6 +14,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
@@ -123,6 +125,8 @@ result_index = Table(
     Column("fields", Text, nullable=False),
     Column("is_unique", Boolean(create_constraint=False), nullable=False),
     Column("ready", Boolean(create_constraint=False), nullable=False),
+    # In parentheses, because MySQL allows a default of TEXT as an expression only.
+    Column("options", Text, nullable=False, server_default=text("('{}')")),
     **_INNODB,
 )
 
@@ -146,7 +150,8 @@ result_index_key = Table(
 )
 
 #: One row per blob. ``created`` is renewed when the blob is stored again, so that a
-#: clean-up never takes what a writer counts on.
+#: clean-up never takes what a writer counts on. ``encoding`` says what the chunks are:
+#: the content itself (empty), or one ``zstd`` frame each.
 blob = Table(
     "blob",
     metadata,
@@ -154,10 +159,12 @@ blob = Table(
     Column("size", BigInteger, nullable=False),
     Column("chunks", Integer, nullable=False),
     Column("created", _ascii(TIMESTAMP_LENGTH), nullable=False),
+    Column("encoding", String(16), nullable=False, server_default=""),
     **_INNODB,
 )
 
-#: The blobs' bytes, ``CHUNK_SIZE`` in each row but the last.
+#: The bytes of a blob that was stored in one transaction: ``CHUNK_SIZE`` of its
+#: content in each row but the last.
 blob_chunk = Table(
     "blob_chunk",
     metadata,
@@ -169,5 +176,61 @@ blob_chunk = Table(
     ),
     Column("n", Integer, primary_key=True, autoincrement=False),
     Column("data", _bytes(), nullable=False),
+    **_INNODB,
+)
+
+#: A larger blob is stored in many transactions, under an identifier of its own, which
+#: gets the blob's hash when it is complete. ``renewed`` is when bytes came last; it is
+#: null when the bytes are to be removed.
+blob_upload = Table(
+    "blob_upload",
+    metadata,
+    Column("id", _ascii(64), primary_key=True),
+    Column(
+        "sha256",
+        _ascii(64),
+        ForeignKey("blob.sha256", ondelete="CASCADE"),
+        nullable=True,
+    ),
+    Column("renewed", _ascii(TIMESTAMP_LENGTH), nullable=True),
+    Index("ix_blob_upload_sha256", "sha256", unique=True),
+    **_INNODB,
+)
+
+#: The bytes of uploads, as in ``blob_chunk``.
+blob_upload_chunk = Table(
+    "blob_upload_chunk",
+    metadata,
+    Column(
+        "upload",
+        _ascii(64),
+        ForeignKey("blob_upload.id", ondelete="CASCADE"),
+        primary_key=True,
+    ),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("data", _bytes(), nullable=False),
+    **_INNODB,
+)
+
+#: Which document holds which blob, also by way of a part that is a blob itself. It is
+#: the database that refuses a document whose blob is missing, and to remove a blob
+#: that a document holds.
+result_blob = Table(
+    "result_blob",
+    metadata,
+    Column("collection", _name(), primary_key=True),
+    Column("unique_hash", _ascii(64), primary_key=True),
+    Column(
+        "sha256",
+        _ascii(64),
+        ForeignKey("blob.sha256", ondelete="RESTRICT"),
+        primary_key=True,
+    ),
+    ForeignKeyConstraint(
+        ["collection", "unique_hash"],
+        ["result.collection", "result.unique_hash"],
+        ondelete="CASCADE",
+    ),
+    Index("ix_result_blob_sha256", "sha256"),
     **_INNODB,
 )

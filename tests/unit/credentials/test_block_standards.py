@@ -9,8 +9,10 @@ from prefect.testing.standard_test_suites import BlockStandardTestSuite, blocks
 
 from prefect_lume.credentials import LumeServices, MongoDBCredentials, MySQLCredentials
 from prefect_lume.credentials._common import LOGO_URL
+from prefect_lume.filesystems import LumeResultsStorage
 
-BLOCKS: list[type[Block]] = [LumeServices, MongoDBCredentials, MySQLCredentials]
+CREDENTIALS: list[type[Block]] = [LumeServices, MongoDBCredentials, MySQLCredentials]
+BLOCKS = [*CREDENTIALS, LumeResultsStorage]
 LOGO = Path(__file__).parents[3] / "docs" / "assets" / "logo.png"
 
 
@@ -34,16 +36,24 @@ class TestEveryBlock(BlockStandardTestSuite):
 
 
 def test_the_collection_lists_every_block():
-    """The module that Prefect loads exports exactly the tested Blocks."""
-    from prefect_lume import credentials
+    """The modules that Prefect loads export exactly the tested Blocks."""
+    from prefect_lume import credentials, filesystems
 
-    assert sorted(credentials.__all__) == sorted(block.__name__ for block in BLOCKS)
+    names = sorted(block.__name__ for block in CREDENTIALS)
+    assert sorted(credentials.__all__) == names
+    exported = [getattr(filesystems, name) for name in filesystems.__all__]
+    assert [one for one in exported if issubclass(one, Block)] == [LumeResultsStorage]
 
 
 def test_the_suite_runs_over_blocks_not_over_nothing():
     """Every Block has a slug of its own."""
     slugs = {block.get_block_type_slug() for block in BLOCKS}
-    assert slugs == {"lume-services", "mongodb-credentials", "mysql-credentials"}
+    assert slugs == {
+        "lume-results-storage",
+        "lume-services",
+        "mongodb-credentials",
+        "mysql-credentials",
+    }
 
 
 def test_block_fields_are_documented_in_the_docs_page():

@@ -1,0 +1,196 @@
+"""One query on one collection: what the server answers of it, and what Python does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Connection,
+    Integer,
+    Select,
+    and_,
+    cast,
+    false,
+    func,
+    null,
+    select,
+    true,
+    type_coerce,
+)
+from sqlalchemy.engine import Row
+
+from prefect_lume.errors import StorageError
+from prefect_lume.results import query as language
+from prefect_lume.results.stores import sql_index, sql_json, sql_plan, sql_tables
+from prefect_lume.results.stores.sql_plan import Condition
+from prefect_lume.results.stores.sql_transactions import Transactions
+from prefect_lume.results.stores.sql_values import Expression, Values, values_of
+
+_RESULT = sql_tables.result
+#: So many documents of a custom index are looked up by their keys; of more, the index
+#: only restricts a search.
+_FEW: Final = 1000
+#: In a sum, documents that only Python can judge count so much.
+_UNSURE: Final = 2**32
+_BY_HASH_FIRST: Final = 50
+_BY_HASH_MOST: Final = 500
+_BATCH_TEXT: Final = 4 << 20
+
+Build = Callable[["Search"], Select[Any]]
+
+
+class Search:
+    """A query that is being answered.
+
+    If the server cannot evaluate JSON in some document (it is nested too deep for it,
+    or damaged), the search goes on without: Python reads every document then.
+
+    Attributes:
+        conditions: What the server answers by its columns, and the collection.
+        rest: What it does not; ``{}`` if nothing is left.
+        verdict: What it can say of the rest by looking into documents, or None.
+        values: Reads documents in SQL, or None.
+        narrowing: What else must hold for a document to be of interest, or None.
+        hashes: The only documents in question, if a custom index left few.
+    """
+
+    def __init__(
+        self, transactions: Transactions, collection: str, query: Mapping[str, Any]
+    ) -> None:
+        self._transactions = transactions
+        self.collection = collection
+        found, self.rest = sql_plan.plan(query)
+        self.conditions: list[Condition] = [_RESULT.c.collection == collection, *found]
+        self.test = language.compile_query(self.rest)
+        self.verdict: Expression | None = None
+        self.values: Values | None = None
+        self.hashes: list[str] | None = None
+        self.narrowing: Expression | None = None
+        if self.rest:
+            transactions.read(lambda connection: self._prepare(connection, query))
+
+    def _prepare(self, connection: Connection, query: Mapping[str, Any]) -> None:
+        self.values = values_of(connection.dialect)
+        chosen = sql_index.candidates(connection, self.collection, query)
+        if chosen is not None:
+            hashes = connection.execute(chosen.limit(_FEW + 1)).scalars().all()
+            if len(hashes) <= _FEW:
+                self.hashes = list(hashes)
+                return
+            self.conditions.append(_RESULT.c.unique_hash.in_(chosen))
+        if self.values is not None:
+            self.verdict = sql_json.verdict(self.rest, self.values)
+
+    @property
+    def filters(self) -> list[Condition]:
+        """What a document must not fail, as far as the server knows."""
+        found = list(self.conditions)
+        if self.verdict is not None:
+            found.append(self.verdict.is_not(false()))
+        if self.narrowing is not None:
+            found.append(self.narrowing)
+        return found
+
+    @property
+    def sure(self) -> Expression:
+        """Whether a document that passed the filters matches; NULL: to be tested."""
+        if self.verdict is not None:
+            return self.verdict
+        return null() if self.rest else true()
+
+    def reader(self) -> Values | None:
+        """Return what reads documents in SQL, whatever the query is, or None."""
+        if not self.rest and self.values is None:
+            self.values = self._transactions.read(lambda c: values_of(c.dialect))
+        return self.values
+
+    def read(self, build: Build) -> Sequence[Row[Any]]:
+        """Run a statement, built anew if the server cannot look into documents."""
+        try:
+            return self._run(build)
+        except StorageError:
+            if self.values is None:
+                raise
+            # If the reason is another one, the same error comes again.
+            self.verdict = self.values = self.narrowing = None
+            return self._run(build)
+
+    def _run(self, build: Build) -> Sequence[Row[Any]]:
+        statement = build(self)
+        return self._transactions.read(lambda c: c.execute(statement).all())
+
+    def count(self) -> int | None:
+        """Return how many documents match by the server alone, or None.
+
+        What only Python can judge is read and tested.
+        """
+        if self.hashes is not None or (self.rest and self.verdict is None):
+            return None
+        ((total,),) = self.read(_count)
+        if self.rest and self.verdict is None:
+            return None
+        unsure, sure = divmod(int(total or 0), _UNSURE)
+        return sure + (sum(1 for _ in self._unsure()) if unsure else 0)
+
+    def _unsure(self) -> Iterator[dict[str, Any]]:
+        """Yield what matches of the documents on which the server has no verdict."""
+        verdict = self.verdict
+
+        def keys(search: Search) -> Select[Any]:
+            unknown = [] if verdict is None else [verdict.is_(None)]
+            return select(_RESULT.c.unique_hash).where(*search.conditions, *unknown)
+
+        hashes = [row.unique_hash for row in self._run(keys)]
+        for text, _ in self.documents(hashes, verdict=False):
+            tree = json.loads(text)
+            if self.test(tree):
+                yield tree
+
+    def documents(
+        self, hashes: Sequence[str], *, verdict: bool = True
+    ) -> Iterator[tuple[str, bool]]:
+        """Yield the documents of some keys in that order, in batches.
+
+        Args:
+            hashes: The documents' keys. One that is gone is left out.
+            verdict: Apply the filters anew: a document may have been replaced since
+                its key was found.
+
+        Yields:
+            The text of a document, and whether it is sure to match.
+        """
+        start, size = 0, _BY_HASH_FIRST
+        while start < len(hashes):
+            batch = hashes[start : start + size]
+
+            def texts(search: Search, batch: Sequence[str] = batch) -> Select[Any]:
+                # The header's conditions are no filters here: for one of them, a
+                # planner would leave the primary key for a poor index.
+                collection, *others = search.conditions
+                sure = and_(true(), *others, search.sure) if verdict else null()
+                return select(
+                    _RESULT.c.unique_hash,
+                    _RESULT.c.document,
+                    type_coerce(sure, Boolean).label("sure"),
+                ).where(collection, _RESULT.c.unique_hash.in_(batch))
+
+            found = {row.unique_hash: row for row in self.read(texts)}
+            for unique_hash in batch:
+                row = found.get(unique_hash)
+                if row is not None and row.sure is not False:
+                    yield row.document, row.sure is True
+            start += len(batch)
+            mean = sum(len(row.document) for row in found.values()) // len(batch) + 1
+            size = max(1, min(_BY_HASH_MOST, size * 4, _BATCH_TEXT // mean))
+
+
+def _count(search: Search) -> Select[Any]:
+    if search.verdict is None:
+        return select(func.count()).select_from(_RESULT).where(*search.conditions)
+    known = cast(cast(search.verdict, Integer), BigInteger)
+    total = func.sum(func.coalesce(known, _UNSURE))
+    return select(total).select_from(_RESULT).where(*search.conditions)
