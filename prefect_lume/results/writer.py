@@ -120,7 +120,7 @@ class ResultsWriter(ResultsFinder):
             EncodingError: It holds a value that cannot be stored. Nothing was written.
             InvalidInputError: ``on_duplicate`` or the project's name is not allowed.
         """
-        _check_on_duplicate(on_duplicate)
+        check_on_duplicate(on_duplicate)
         encoded = to_document(result, self._threshold)
         self._prepare(type(result))
         project = result.project_name
@@ -169,7 +169,7 @@ class ResultsWriter(ResultsFinder):
             >>> [o.status for o in ResultsWriter(store).store_many(scan)]
             ['stored', 'stored', 'stored']
         """
-        _check_on_duplicate(on_duplicate)
+        check_on_duplicate(on_duplicate)
         if batch_size < 1:
             raise InvalidInputError(f"batch_size is 1 or more, not {batch_size}.")
         outcomes: dict[int, StoreOutcome] = {}
@@ -264,7 +264,12 @@ class ResultsWriter(ResultsFinder):
         self.db_service.close()
 
 
-def _check_on_duplicate(on_duplicate: str) -> None:
+def check_on_duplicate(on_duplicate: str) -> None:
+    """Refuse what is none of the three ways to deal with a duplicate.
+
+    Raises:
+        InvalidInputError: It is another word.
+    """
     if on_duplicate not in {"return", "raise", "replace"}:
         raise InvalidInputError(
             f"on_duplicate is 'return', 'raise' or 'replace', not "

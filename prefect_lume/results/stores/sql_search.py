@@ -26,9 +26,10 @@ from sqlalchemy.engine import Row
 from prefect_lume.errors import StorageError
 from prefect_lume.results import query as language
 from prefect_lume.results.stores import sql_index, sql_json, sql_plan, sql_tables
+from prefect_lume.results.stores.sql_dialects import values_of
 from prefect_lume.results.stores.sql_plan import Condition
 from prefect_lume.results.stores.sql_transactions import Transactions
-from prefect_lume.results.stores.sql_values import Expression, Values, values_of
+from prefect_lume.results.stores.sql_values import Expression, Values
 
 _RESULT = sql_tables.result
 #: So many documents of a custom index are looked up by their keys; of more, the index

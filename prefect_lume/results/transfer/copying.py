@@ -19,11 +19,10 @@ from prefect_lume.results.transfer.reading import (
 from prefect_lume.results.transfer.reports import Progress, Tally, TransferReport
 from prefect_lume.results.transfer.writing import (
     Writer,
-    check_on_duplicate,
     duplicate,
     present,
 )
-from prefect_lume.results.writer import OnDuplicate
+from prefect_lume.results.writer import OnDuplicate, check_on_duplicate
 
 
 def copy_results(

@@ -15,11 +15,10 @@ from prefect_lume.results.transfer.checking import check_archive
 from prefect_lume.results.transfer.reports import Progress, Tally, TransferReport
 from prefect_lume.results.transfer.writing import (
     Writer,
-    check_on_duplicate,
     duplicate,
     present,
 )
-from prefect_lume.results.writer import OnDuplicate
+from prefect_lume.results.writer import OnDuplicate, check_on_duplicate
 
 _KEYS_AT_ONCE = 1000
 

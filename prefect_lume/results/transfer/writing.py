@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from prefect_lume.errors import ConflictError, InvalidInputError, LumeError, clip
+from prefect_lume.errors import ConflictError, LumeError, clip
 from prefect_lume.results.codecs import Encoded
 from prefect_lume.results.model_docs import resolve_model_docs
 from prefect_lume.results.stores.base import DBService, Tree
@@ -159,16 +159,3 @@ def duplicate(collection: str, keys: Iterable[str]) -> ConflictError:
         f"{f' and {len(some) - 1} more' if len(some) > 1 else ''} already. Pass "
         f"on_duplicate='return' to keep what is there or 'replace' to replace it."
     )
-
-
-def check_on_duplicate(on_duplicate: str) -> None:
-    """Refuse what is none of the three ways to deal with a duplicate.
-
-    Raises:
-        InvalidInputError: It is none of them.
-    """
-    if on_duplicate not in {"return", "raise", "replace"}:
-        raise InvalidInputError(
-            f"on_duplicate is 'return', 'raise' or 'replace', not "
-            f"{clip(repr(on_duplicate), 60)}."
-        )

@@ -1,0 +1,289 @@
+"""How each SQL server reads values out of JSON documents."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import (
+    ARRAY,
+    BINARY,
+    JSON,
+    Dialect,
+    Double,
+    Text,
+    and_,
+    case,
+    cast,
+    collate,
+    false,
+    func,
+    literal,
+    literal_column,
+    null,
+    or_,
+    select,
+    true,
+    type_coerce,
+)
+from sqlalchemy.sql.selectable import LateralFromClause
+
+from prefect_lume.results.stores import sql_asked, sql_tables
+from prefect_lume.results.stores.sql_asked import Asked, Number
+from prefect_lume.results.stores.sql_values import (
+    COMPARE,
+    DOCUMENT,
+    Expression,
+    Values,
+    by_band,
+    by_first,
+    dotted,
+    one_of,
+    text_outcome,
+    zone,
+)
+
+#: Since this version the path operators exist (``->`` gives a value's JSON text).
+_SQLITE: Final = (3, 38)
+#: No float needs more characters; a longer whole number might overflow one.
+_LONGEST: Final = 24
+_ZERO: Final[Expression] = literal_column("0e0", Double)
+
+
+def values_of(dialect: Dialect) -> Values | None:
+    """Return the reader for a database, or None if it cannot read JSON."""
+    if dialect.name == "sqlite":
+        fit = (dialect.server_version_info or (0,)) >= _SQLITE
+        return SQLiteValues() if fit else None
+    if dialect.name in {"mysql", "mariadb"}:
+        return MySQLValues(canonical=bool(getattr(dialect, "is_mariadb", False)))
+    return PostgreSQLValues() if dialect.name == "postgresql" else None
+
+
+class SQLiteValues(Values):
+    """SQLite parses a document once for all functions of a statement."""
+
+    def text(self, path: Sequence[str]) -> Expression:
+        """Return a value's JSON text; see the base class."""
+        return DOCUMENT.op("->")(dotted(path))
+
+    def number(self, path: Sequence[str]) -> Expression:
+        """Return about the number at a path; see the base class."""
+        where = dotted(path)
+        kinds = dict.fromkeys(("integer", "real"), func.json_extract(DOCUMENT, where))
+        return type_coerce(
+            case(kinds, value=func.json_type(DOCUMENT, where), else_=null()), Double
+        )
+
+    def is_list(self, path: Sequence[str]) -> Expression:
+        """Return whether there is a list at a path; see the base class."""
+        return func.json_type(DOCUMENT, dotted(path)) == "array"
+
+    def answer(
+        self, path: Sequence[str], asked: Asked, absent: Expression
+    ) -> Expression:
+        """Return the answer, absence known; see the base class."""
+        where = dotted(path)
+        value = func.json_extract(DOCUMENT, where)
+        text = self.text(path)
+        outcomes = self.outcomes(
+            path,
+            asked,
+            text_outcome(
+                asked,
+                text,
+                # Where U+0000 is in it, versions differ in what follows.
+                case((func.instr(text, "\\u0000") > 0, null()), else_=value),
+            ),
+        )
+        whole: Expression = true() if asked.exists else false()
+        real = whole
+        if asked.numbers:
+            whole = one_of(self._whole(value, *one) for one in asked.numbers)
+            real = one_of(self._real(value, text, *one) for one in asked.numbers)
+        kinds: dict[str, Expression] = {"integer": whole, "real": real}
+        kinds.update(outcomes.items())
+        return case(kinds, value=func.json_type(DOCUMENT, where), else_=absent)
+
+    def _whole(self, value: Expression, relation: str, operand: Number) -> Expression:
+        if relation == "$eq":
+            return value == literal(operand)
+        found: Expression = COMPARE[relation](value, literal(operand))
+        return found
+
+    def _real(
+        self, value: Expression, text: Expression, relation: str, operand: Number
+    ) -> Expression:
+        equal = text.in_(sql_asked.spellings(operand))
+        return equal if relation == "$eq" else by_band(value, relation, operand, equal)
+
+
+class PostgreSQLValues(Values):
+    r"""PostgreSQL reads a document of type ``json``, in a subquery to do it once.
+
+    It raises at ``\u0000``, half a surrogate pair, or what the database's encoding
+    lacks, wherever they are in a document: those documents are Python's.
+    """
+
+    def text(self, path: Sequence[str]) -> Expression:
+        """Return a value's JSON text; see the base class."""
+        # The path is of the characters of sql_asked only, so that it needs no escapes.
+        array = "{" + ",".join(f'"{part}"' for part in path) + "}"
+        value = cast(DOCUMENT, JSON).op("#>")(cast(literal(array, Text), ARRAY(Text)))
+        return cast(value, Text)
+
+    def number(self, path: Sequence[str]) -> Expression:
+        """Return about the number at a path; see the base class."""
+        inner = self._once(path)
+        text = inner.c.v
+        found = case(
+            (text.op("!~", is_comparison=True)("^-?[0-9]"), null()),
+            (func.length(text) > _LONGEST, null()),
+            else_=cast(text, Double),
+        )
+        return self.readable(_scalar(found, inner))
+
+    def is_list(self, path: Sequence[str]) -> Expression:
+        """Return whether there is a list at a path; see the base class."""
+        return func.left(self.text(path), 1) == "["
+
+    def readable(self, expression: Expression) -> Expression:
+        """Return an expression, guarded; see the base class."""
+        fit = or_(
+            func.strpos(DOCUMENT, "\\u") == 0,
+            and_(
+                func.getdatabaseencoding() == "UTF8",
+                DOCUMENT.op("!~", is_comparison=True)("\\\\u(0000|d[89a-f])"),
+            ),
+        )
+        return case((fit, expression), else_=null())
+
+    def answer(
+        self, path: Sequence[str], asked: Asked, absent: Expression
+    ) -> Expression:
+        """Return the answer, absence known; see the base class."""
+        inner = self._once(path)
+        text = inner.c.v
+        content = func.substr(text, 2, func.length(text) - 2)
+        plain = case((func.strpos(text, "\\") > 0, null()), else_=collate(content, "C"))
+        outcomes = self.outcomes(path, asked, text_outcome(asked, text, plain))
+        number: Expression = true() if asked.exists else false()
+        if asked.numbers:
+            number = case(
+                (func.length(text) > _LONGEST, null()),
+                else_=one_of(self._number(text, *one) for one in asked.numbers),
+            )
+        return _scalar(by_first(text, outcomes, number, absent), inner)
+
+    def _once(self, path: Sequence[str]) -> LateralFromClause:
+        # OFFSET keeps the planner from replacing "v" by its expression again.
+        value = select(self.text(path).label("v"))
+        return value.correlate(sql_tables.result).offset(0).lateral()
+
+    def _number(self, text: Expression, relation: str, operand: Number) -> Expression:
+        equal = text.in_(sql_asked.spellings(operand))
+        if relation == "$eq":
+            return equal
+        return by_band(cast(text, Double), relation, operand, equal)
+
+
+def _scalar(value: Expression, source: LateralFromClause) -> Expression:
+    found = select(value).select_from(source).correlate(sql_tables.result)
+    return found.scalar_subquery()
+
+
+class MySQLValues(Values):
+    """MySQL and MariaDB parse the document at each function call: few are made.
+
+    ``INTERVAL`` compares a number with several bounds at once; what is no number counts
+    as 0 there, so that everywhere but at 0 one call says all.
+
+    Args:
+        canonical: The server returns the text of numbers as it was written.
+    """
+
+    def __init__(self, *, canonical: bool) -> None:
+        self._canonical = canonical
+
+    def exact(self) -> bool:
+        """Return whether numbers come as they are stored; see the base class."""
+        return self._canonical
+
+    def text(self, path: Sequence[str]) -> Expression:
+        """Return a value's JSON text; see the base class."""
+        value = func.json_extract(DOCUMENT, dotted(path))
+        return collate(func.concat(value), "utf8mb4_bin")
+
+    def number(self, path: Sequence[str]) -> Expression:
+        """Return about the number at a path; see the base class."""
+        text = self.text(path)
+        digits = func.left(text, 1).in_(list("-0123456789"))
+        return case((digits, text.op("+", return_type=Double())(_ZERO)), else_=null())
+
+    def is_list(self, path: Sequence[str]) -> Expression:
+        """Return whether there is a list at a path; see the base class."""
+        return func.left(self.text(path), 1) == "["
+
+    def absent(self, path: Sequence[str], outcome: Expression) -> Expression:
+        """Return the outcome if nothing is at a path; see the base class."""
+        found = super().absent(path, outcome)
+        if not self._canonical:
+            return found
+        # MariaDB reads 32 levels deep; what is after a deeper one is not found.
+        return case((func.json_valid(DOCUMENT) == 1, found), else_=null())
+
+    def answer(
+        self, path: Sequence[str], asked: Asked, absent: Expression
+    ) -> Expression:
+        """Return the answer, absence known; see the base class."""
+        text = self.text(path)
+        content = func.substr(text, 2, func.char_length(text) - 2)
+        # Binary: other comparisons pad with blanks.
+        raw = type_coerce(cast(content, BINARY), Text)
+        plain = case((func.instr(text, "\\") > 0, null()), else_=raw)
+        outcomes = self.outcomes(path, asked, self._texts(asked, text, plain))
+        number: Expression = true() if asked.exists else false()
+        if asked.numbers:
+            number = one_of(self._number(text, *one) for one in asked.numbers)
+        found = by_first(text, outcomes, number, absent)
+        alone = Asked(numbers=asked.numbers, scalars=asked.scalars)
+        if len(asked.numbers) == 1 and asked == alone:
+            found = self._by_interval(text, *asked.numbers[0], found)
+        return found
+
+    def _texts(self, asked: Asked, text: Expression, plain: Expression) -> Expression:
+        if self._canonical or not asked.texts:
+            return text_outcome(asked, text, plain)
+        # MySQL writes the text anew, without escapes.
+        return text.in_([f'"{value}"' for value in asked.texts])
+
+    def _number(self, text: Expression, relation: str, operand: Number) -> Expression:
+        equal = self._equal(text, operand)
+        if relation == "$eq" and self._canonical:
+            return equal
+        return by_band(text.op("+")(_ZERO), relation, operand, equal)
+
+    def _equal(self, text: Expression, operand: Number) -> Expression:
+        known = sql_asked.spellings(operand)
+        if not self._canonical:
+            # Only whole numbers are certain to be what is written in the document.
+            known = [word for word in known if word.lstrip("-").isdigit()]
+        return text.in_(known) if known else false()
+
+    def _by_interval(
+        self, text: Expression, relation: str, operand: Number, otherwise: Expression
+    ) -> Expression:
+        low, high = sql_asked.band(operand)
+        bounds = sorted({-sql_asked.TINY, sql_asked.TINY, low, high})
+        zones: dict[int, Expression] = {}
+        for place in range(len(bounds) + 1):
+            start = bounds[place - 1] if place else -math.inf
+            if start == -sql_asked.TINY:
+                continue
+            if low <= start < high:
+                zones[place] = self._number(text, relation, operand)
+            else:
+                zones[place] = zone(relation, 1 if start >= high else -1)
+        place_of = func.interval(text, *(literal(b, Double) + _ZERO for b in bounds))
+        return case(zones, value=place_of, else_=otherwise)
