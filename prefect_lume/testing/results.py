@@ -34,9 +34,10 @@ from prefect_lume.testing.corpus import QUERIES, REFUSED, SORTS, digest, make_do
 from prefect_lume.testing.corpus import corpus as corpus_documents
 from prefect_lume.testing.results_indices import IndexContract
 from prefect_lume.testing.results_parts import BlobContract
+from prefect_lume.testing.results_writes import WriteContract
 
 
-class DBServiceContract(IndexContract, BlobContract):
+class DBServiceContract(IndexContract, BlobContract, WriteContract):
     """What every results database promises. Override ``db_service`` and run it."""
 
     #: How many random queries are compared.

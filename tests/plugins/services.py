@@ -9,6 +9,7 @@ missing server is an error, and any skipped test makes the run fail.
 from __future__ import annotations
 
 import os
+import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -267,6 +268,21 @@ def _explained(name: str) -> Iterator[None]:
         raise
 
 
+def _drop_postgresql(connection: Connection, name: str) -> None:
+    """Drop a database; its clean-up process may be in the way for a moment."""
+    from sqlalchemy import exc
+
+    statement = f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"
+    for _ in range(20):
+        try:
+            connection.exec_driver_sql(statement)
+        except exc.DBAPIError:
+            time.sleep(0.25)
+        else:
+            return
+    connection.exec_driver_sql(statement)
+
+
 @contextmanager
 def _fresh_sql_database(service: str, text: str) -> Iterator[str]:
     from sqlalchemy import make_url
@@ -278,7 +294,7 @@ def _fresh_sql_database(service: str, text: str) -> Iterator[str]:
     yield server.set(database=name).render_as_string(hide_password=False)
     with _administration(server) as connection:
         if server.get_backend_name() == "postgresql":
-            connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            _drop_postgresql(connection, name)
             return
         # A session that a test left in a transaction would block the DROP for ever.
         listed = connection.exec_driver_sql(

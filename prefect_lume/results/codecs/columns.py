@@ -7,7 +7,7 @@ reading. What a column was is described in plain JSON instead.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, timedelta, timezone, tzinfo
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -17,6 +17,7 @@ from prefect_lume.results.codecs.arrow import check_field, pyarrow, type_text
 from prefect_lume.results.codecs.base import Fields, Path, refusal
 from prefect_lume.results.codecs.dtypes import describe, parse
 from prefect_lume.results.codecs.keys import MARK
+from prefect_lume.results.codecs.ranges import check_bytes, with_bytes
 from prefect_lume.results.codecs.times import find_zone, zone_name
 
 if TYPE_CHECKING:
@@ -27,8 +28,6 @@ _MASKED: Final = frozenset(
     {"boolean", "Float32", "Float64"}
     | {f"{sign}nt{bits}" for sign in ("I", "UI") for bits in (8, 16, 32, 64)}
 )
-#: Ranges that are more than ranges together (levels, ends) may be so long.
-_LONGEST_RANGE: Final = 1 << 24
 _UNITS: Final = ("s", "ms", "us", "ns")
 
 
@@ -103,29 +102,6 @@ def canonical_description(description: Mapping[str, Any]) -> Mapping[str, Any]:
     if kind == "string" or (kind == "object" and "values" not in description):
         return {"kind": "text"}
     return description
-
-
-def check_bytes(indices: Sequence[Any], fields: Fields) -> None:
-    """Refuse indices that are ranges all, of a length that nothing else bears out.
-
-    Raises:
-        DecodingError: They would take far more memory than they are stored in.
-    """
-    lengths = {len(index) for index in indices}
-    if len(lengths) != 1:
-        raise fields.error("holds indices of different lengths")
-    ranges = all(type(index).__name__ == "RangeIndex" for index in indices)
-    if ranges and max(lengths) > _LONGEST_RANGE:
-        raise fields.error(f"holds ranges of {max(lengths)} values that nothing has")
-
-
-def with_bytes(indices: list[Any]) -> list[Any]:
-    """Return indices that :func:`check_bytes` accepts, equal to those given."""
-    first, *others = indices
-    ranges = all(type(index).__name__ == "RangeIndex" for index in indices)
-    if ranges and len(first) > _LONGEST_RANGE:
-        first = require("pandas").Index(first.to_numpy(), name=first.name)
-    return [first, *others]
 
 
 def _arrow(values: Any, kind: Any = None) -> Any:

@@ -19,12 +19,11 @@ from prefect_lume.results.codecs.base import Codec, Fields, Path, refusal
 from prefect_lume.results.codecs.columns import (
     Packed,
     canonical_description,
-    check_bytes,
     pack,
     unpack,
-    with_bytes,
 )
 from prefect_lume.results.codecs.keys import MARK
+from prefect_lume.results.codecs.ranges import check_bytes, with_bytes
 from prefect_lume.results.codecs.spill import load_tree
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from prefect_lume.results.codecs import canonical, encode
 from prefect_lume.results.stores import SQLDBService
 from prefect_lume.storage.sql import get_engine
 
-
 UNITS = pint.get_application_registry()
 
 
