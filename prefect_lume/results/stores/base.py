@@ -160,8 +160,10 @@ class DBService(BlobStore):
     def insert(self, collection: str, encoded: Encoded) -> bool:
         """Store a document, unless one of its key is there.
 
-        The blobs are stored first, so that whoever sees the document can load it.
-        When many insert one key at once, exactly one gets True.
+        The blobs are stored first, so that whoever sees the document can load it; those
+        that are there already count as stored now (see :meth:`blobs_before`), also
+        those that the document names without bringing them. When many insert one key
+        at once, exactly one gets True.
 
         Args:
             collection: The project's name.
@@ -173,6 +175,8 @@ class DBService(BlobStore):
 
         Raises:
             ConflictError: It violates a unique index other than its key.
+            IntegrityError: It names a blob that it neither brings nor the database
+                has; nothing was stored.
             InvalidInputError: The collection's name or a header field cannot be
                 stored.
         """
@@ -189,6 +193,7 @@ class DBService(BlobStore):
 
         Raises:
             ConflictError: It violates a unique index other than its key.
+            IntegrityError: As in :meth:`insert`.
             InvalidInputError: As in :meth:`insert`.
         """
 

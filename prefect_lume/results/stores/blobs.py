@@ -44,7 +44,7 @@ class BlobStore(ABC):
         """Store a blob piece by piece, unless it is there.
 
         If it is there, it counts as stored now (see :meth:`blobs_before`), and the
-        pieces need not be read. The memory this takes must not grow with the size.
+        pieces need not be read. What the pieces raise is raised as it is. The memory this takes must not grow with the size.
         Pass the pieces through :func:`verified`: nothing may ever be visible under a
         hash that is not its own.
 
@@ -80,7 +80,7 @@ class BlobStore(ABC):
         """Remove a blob, unless it was stored again since a moment.
 
         Returns:
-            Whether it was removed.
+            Whether it was removed; False if there is no such blob.
         """
         del sha256, before
         return False
@@ -217,5 +217,6 @@ def _read(file: BinaryIO) -> Iterator[bytes]:
 def _damaged(sha256: str, size: int) -> IntegrityError:
     return IntegrityError(
         f"The stored blob {sha256[:12]}… is damaged: {size} bytes that do not have its "
-        f"hash. Restore it from a backup, or run the model again."
+        f"hash. Restore it from a backup, or delete the results that hold it and run "
+        f"the model again."
     )

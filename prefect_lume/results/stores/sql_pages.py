@@ -31,6 +31,7 @@ from prefect_lume.results.stores.sql_transactions import Transactions
 _RESULT = sql_tables.result
 _FIRST_PAGE: Final = 20
 _LARGEST_PAGE: Final = 1000
+_BY_HASH_AT_ONCE: Final = 500
 #: Pages are sized to take about so many characters of JSON.
 _PAGE_TEXT: Final = 4 << 20
 #: So many documents are tried first; if fewer than one in five match, keys are sought.
@@ -136,15 +137,20 @@ def _texts(search: Search, keys: Keys, most: int | None) -> Found:
 
 
 def _few(search: Search, hashes: Sequence[str], keys: Keys) -> Found:
-    rows = [
-        row
-        for start in range(0, len(hashes), _LARGEST_PAGE)
-        for row in search.read(
-            lambda s, some=hashes[start : start + _LARGEST_PAGE]: _columns(keys).where(  # type: ignore[misc]
-                s.conditions[0], _RESULT.c.unique_hash.in_(some)
+    rows: list[Row[Any]] = []
+    for start in range(0, len(hashes), _BY_HASH_AT_ONCE):
+        some = hashes[start : start + _BY_HASH_AT_ONCE]
+
+        def page(search: Search, some: Sequence[str] = some) -> Select[Any]:
+            # The result type is in no index that has the keys: SQLite would scan such
+            # an index from end to end instead of looking the hashes up.
+            return (
+                _columns(keys)
+                .add_columns(_RESULT.c.result_type)
+                .where(search.conditions[0], _RESULT.c.unique_hash.in_(some))
             )
-        )
-    ]
+
+        rows += search.read(page)
     yield from search.documents(_sorted(rows, keys))
 
 
