@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from prefect_lume.errors import (
     AmbiguousError,
+    IntegrityError,
     NotFoundError,
     QueryError,
     clip,
@@ -16,6 +17,7 @@ from prefect_lume.results import query as language
 from prefect_lume.results.codecs import VerifiedLoader, decode
 from prefect_lume.results.documents import (
     DocumentBase,
+    Result,
     from_document,
     resolve_model_docs,
 )
@@ -57,7 +59,11 @@ class ResultsFinder:
             verify_document(tree)
         # The store has verified what it returns: once is enough.
         load_blob = VerifiedLoader(self.db_service.get_blob)
-        return from_document(tree, self.model_docs, load_blob, lazy=lazy)
+        result = from_document(tree, self.model_docs, load_blob, lazy=lazy)
+        if verify and tree["format"] == 1 and isinstance(result, Result):
+            # The form without a checksum: at least what the hash covers.
+            result.verify()
+        return result
 
     def _require_project(self, project_name: str) -> None:
         known = self.db_service.collections()
@@ -128,6 +134,7 @@ class ResultsFinder:
         if paths is not None:
             paths = language.prepare_projection([*HEADER, *paths], stored=True)
         found = self.db_service.find(project_name, prepared, pairs, skip, limit, paths)
+        found = _as_asked(found, prepared, self.db_service.where)
         first = next(found, None)
         if first is None:
             self._require_project(project_name)
@@ -364,17 +371,18 @@ class ResultsFinder:
             project_name, query, result_type, sort, limit=limit, projection=fetched
         )
         if wanted is None:
-            trees = map(_verified, trees)
+            trees = map(self._verified, trees)
         return load_dataframe(trees, wanted, VerifiedLoader(self.db_service.get_blob))
+
+    def _verified(self, tree: dict[str, Any]) -> dict[str, Any]:
+        if tree.get("format") == 1:
+            self._decode(tree, lazy=True)
+        verify_document(tree)
+        return tree
 
     def projects(self) -> list[str]:
         """Return the names of the projects that have results, sorted."""
         return self.db_service.collections()
-
-
-def _verified(tree: dict[str, Any]) -> dict[str, Any]:
-    verify_document(tree)
-    return tree
 
 
 def with_type(query: dict[str, Any], result_type: ResultType | None) -> dict[str, Any]:
@@ -384,6 +392,36 @@ def with_type(query: dict[str, Any], result_type: ResultType | None) -> dict[str
     name = result_type if isinstance(result_type, str) else result_type.result_type
     clause = {"result_type": {"$eq": name}}
     return {"$and": [clause, query]} if query else clause
+
+
+def _as_asked(
+    found: Iterator[dict[str, Any]], query: Mapping[str, Any], where: str
+) -> Iterator[dict[str, Any]]:
+    """Yield documents, whose headers must be what the query asks for.
+
+    A store may find them by columns of its own. When these were changed in the
+    database, they lead to other documents, which are whole as such.
+    """
+    asked = list(_on_header(query))
+    matches = language.compile_query({"$and": asked} if asked else {})
+    for tree in found:
+        if not matches(tree):
+            raise IntegrityError(
+                f"{where}: the database was asked for {clip(repr(asked), 160)} and "
+                f"returned the result {tree.get('_id')}, which is not that: it was "
+                f"changed. Restore it from a backup.",
+                where,
+            )
+        yield tree
+
+
+def _on_header(query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for name, operand in query.items():
+        if name == "$and":
+            for clause in operand:
+                yield from _on_header(clause)
+        elif name == "_id" or name in HEADER:
+            yield {name: operand}
 
 
 def _chain(

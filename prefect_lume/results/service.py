@@ -57,12 +57,7 @@ class ResultsService(ResultsWriter):
             IntegrityError: What is stored is not what was stored once.
         """
         wanted = _reference(reference)
-        tree = self._get(wanted)
-        result = self._decode(tree, lazy=lazy, verify=verify)
-        if verify and not lazy and tree.get("format") == 1:
-            # The form without a checksum: at least what the hash covers.
-            result.verify()
-        return result
+        return self._decode(self._get(wanted), lazy=lazy, verify=verify)
 
     def load_value(self, reference: ResultReference | Mapping[str, Any]) -> Any:
         """Return the value that a reference is narrowed to, or the whole result.

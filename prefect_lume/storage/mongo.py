@@ -60,7 +60,10 @@ _WORDS: Final[tuple[tuple[str, type[StorageError], str], ...]] = (
         "The server has no free connection. Use fewer clients, or raise its limit.",
     ),
     (
-        "database system|terminating conn|failed to connect|connection re|conn closed",
+        (
+            "database system|terminating conn|failed to connect|connection re"
+            "|conn closed|unexpected eof|broken pipe"
+        ),
         ConnectionFailedError,
         "The server lost its database, or is starting or stopping. Try again.",
     ),

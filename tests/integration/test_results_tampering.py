@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from sqlalchemy import delete, insert, make_url, select, update
@@ -65,9 +66,9 @@ class InSQL:
             rows = connection.execute(statement.order_by(table.c.n)).scalars()
             return [bytes(data) for data in rows]
 
-    def put_chunks(self, sha256: str, chunks: list[bytes], **entry: Any) -> None:
+    def put_chunks(self, sha256: str, parts: list[bytes], **entry: Any) -> None:
         table, blob = sql_tables.blob_chunk, sql_tables.blob
-        rows = [{"sha256": sha256, "n": n, "data": d} for n, d in enumerate(chunks)]
+        rows = [{"sha256": sha256, "n": n, "data": d} for n, d in enumerate(parts)]
         with self.engine.begin() as connection:
             connection.execute(delete(table).where(table.c.sha256 == sha256))
             if rows:
@@ -102,11 +103,11 @@ class InMongoDB:
         found = blobs.chunks.find({"files_id": file["_id"]}, sort=[("n", 1)])
         return [chunk["data"] for chunk in found]
 
-    def put_chunks(self, sha256: str, chunks: list[bytes], **entry: Any) -> None:
+    def put_chunks(self, sha256: str, parts: list[bytes], **entry: Any) -> None:
         blobs = self.database["lume_blobs"]
         file = blobs.files.find_one({"filename": sha256})
         blobs.chunks.delete_many({"files_id": file["_id"]})
-        for n, data in enumerate(chunks):
+        for n, data in enumerate(parts):
             blobs.chunks.insert_one({"files_id": file["_id"], "n": n, "data": data})
         names = {"size": "length", "encoding": "metadata.encoding"}
         changes = {names[key]: value for key, value in entry.items() if key in names}
@@ -310,6 +311,24 @@ RECIPES: dict[str, Callable[[Tree, Tree], Tree]] = {
 }
 
 
+#: In MongoDB, what one looks for by is changed itself.
+NOT_FOUND = {
+    *(("another _id", door) for door in ("load", "load lazy", "load_value", "find")),
+    *(("another _id", door) for door in ("find_one", "find_by_unique_field")),
+    ("another _id", "load_dataframe"),
+    ("another flow run", "find by run"),
+    ("another's body", "find by run"),
+}
+
+
+def not_found(read: Callable[[], Any]) -> bool:
+    try:
+        answer = read()
+    except NotFoundError:
+        return True
+    return len(answer) == 0
+
+
 #: Each call of the command line takes long: some of them stand for the rest.
 ON_THE_COMMAND_LINE = {"another number", "another's body", "an unknown type"}
 
@@ -347,11 +366,12 @@ def test_a_changed_document_is_noticed_on_every_way(
     originals = [raw.document(one.unique_hash) for one in results]
     for name, recipe in RECIPES.items():
         raw.put(key, recipe(copy.deepcopy(originals[0]), copy.deepcopy(originals[1])))
-        gone = name == "another _id" and isinstance(raw, InMongoDB)
         for door, read in doors(service, result, name in ON_THE_COMMAND_LINE).items():
             with subtests.test(name, door=door):
-                expected = (*NOTICED, NotFoundError) if gone else NOTICED
-                with pytest.raises(expected):
+                if isinstance(raw, InMongoDB) and (name, door) in NOT_FOUND:
+                    assert not_found(read)
+                    continue
+                with pytest.raises(NOTICED):
                     read()
         raw.restore(key, originals[0])
         assert service.load(result.reference()).inputs == result.inputs, name
@@ -381,6 +401,7 @@ def test_swapped_documents_are_never_taken_for_each_other(
             service.load(result.reference())
 
 
+PLAIN = {str, int, float, type(None), type(pd.NA), pd.Timestamp}
 HOSTILE: dict[str, Any] = {
     "pickle": {"__lume__": "pickle", "v": 1, "data": PICKLE},
     "bytes": {"__lume__": "bytes", "v": 1, "data": PICKLE},
@@ -400,6 +421,18 @@ HOSTILE: dict[str, Any] = {
     "a newer codec": {"__lume__": "array", "v": 99},
     "nested": None,
 }
+
+
+def harmless(answer: Any) -> bool:
+    """Tell whether an answer holds nothing but plain data in the forged place."""
+    if isinstance(answer, Result):
+        sigma = answer.outputs["sigma"]
+        return type(sigma) in {dict, bytes} and "__lume__" not in sigma
+    if isinstance(answer, list):
+        return all(harmless(one) for one in answer if one.inputs["n"] == 0)
+    if isinstance(answer, int | str):
+        return True
+    return {type(value) for value in answer.to_numpy().ravel()} <= PLAIN
 
 
 def test_forged_documents_run_nothing(
@@ -423,11 +456,10 @@ def test_forged_documents_run_nothing(
         for door, read in doors(service, result).items():
             with subtests.test(name, door=door):
                 try:
-                    read()
+                    answer = read()
                 except LumeError:
                     continue
-                loaded = service.load(result.reference()).outputs["sigma"]
-                assert type(loaded) in {dict, bytes}
+                assert harmless(answer)
         raw.restore(result.unique_hash, original)
 
 

@@ -44,9 +44,9 @@ class BlobStore(ABC):
         """Store a blob piece by piece, unless it is there.
 
         If it is there, it counts as stored now (see :meth:`blobs_before`), and the
-        pieces need not be read. What the pieces raise is raised as it is. The memory this takes must not grow with the size.
-        Pass the pieces through :func:`verified`: nothing may ever be visible under a
-        hash that is not its own.
+        pieces need not be read. What the pieces raise is raised as it is. The memory
+        this takes must not grow with the size. Pass the pieces through
+        :func:`verified`: nothing may ever be visible under a hash that is not its own.
 
         Args:
             sha256: The SHA-256 of the content.

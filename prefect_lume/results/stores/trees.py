@@ -13,6 +13,12 @@ _MARK: Final = "__lume__"
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 
 
+#: Made once: the function of the module would make an encoder for each document.
+_ENCODE: Final = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), allow_nan=False
+).encode
+
+
 def to_json(tree: Any) -> str:
     r"""Return a tree as ASCII JSON with sorted keys; it reads back exactly.
 
@@ -20,7 +26,7 @@ def to_json(tree: Any) -> str:
         >>> to_json({"b": 1.0, "a": "é"})
         '{"a":"\\u00e9","b":1.0}'
     """
-    return json.dumps(tree, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _ENCODE(tree)
 
 
 def blob_infos(
