@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,6 +14,7 @@ _CHUNK = 1 << 20
 _CANONICAL = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
 ).encode
+_ASCII = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 def sha256_bytes(data: bytes | bytearray | memoryview) -> str:
@@ -50,6 +53,32 @@ def canonical_json(tree: Any) -> bytes:
         b'{"a":[1.5,null],"b":1}'
     """
     return _CANONICAL(tree).encode("utf-8", "surrogatepass")
+
+
+def ascii_json(tree: Any) -> str:
+    r"""Return plain data as ASCII JSON with sorted keys; it reads back exactly.
+
+    Example:
+        >>> ascii_json({"b": 1.0, "a": "é"})
+        '{"a":"\\u00e9","b":1.0}'
+    """
+    return _ASCII(tree)
+
+
+def join_json(texts: Mapping[str, str]) -> str:
+    """Return the JSON object whose values are JSON texts already.
+
+    Example:
+        >>> join_json({"b": "1.0", "a": "[]"}) == ascii_json({"a": [], "b": 1.0})
+        True
+    """
+    fields = [f"{_key(name)}:{texts[name]}" for name in sorted(texts)]
+    return "{" + ",".join(fields) + "}"
+
+
+@lru_cache(maxsize=1024)
+def _key(name: str) -> str:
+    return _ASCII(name)
 
 
 def sha256_tree(tree: Any) -> str:

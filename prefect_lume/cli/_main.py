@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+import warnings
 from typing import Any, Final
 
 import click
@@ -39,14 +41,23 @@ class RootGroup(LazyGroup):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; an error of ours ends it with one message, no traceback."""
-        try:
+        if ctx.params.get("debug"):
             return super().invoke(ctx)
-        except LumeError as error:
-            if ctx.params.get("debug"):
-                raise
-            click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
-            click.echo(str(error), err=True)
-            ctx.exit(1)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            try:
+                return super().invoke(ctx)
+            except LumeError as error:
+                click.secho("Error: ", fg="red", bold=True, nl=False, err=True)
+                click.echo(str(error), err=True)
+                ctx.exit(1)
+
+
+def _warn(message: Warning | str, *args: Any, **kwargs: Any) -> None:
+    """Show a warning's message, without the line of code that gave it."""
+    del args, kwargs
+    click.secho("Warning: ", fg="yellow", bold=True, nl=False, err=True)
+    click.echo(str(message), err=True)
 
 
 @click.group(
@@ -63,4 +74,8 @@ def cli(debug: bool) -> None:
 
 def main() -> None:
     """Run the command line (the console script ``prefect-lume``)."""
+    for stream in (sys.stdout, sys.stderr):
+        # Stored text may hold what the terminal's encoding does not know.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     cli(prog_name="prefect-lume", args=sys.argv[1:])

@@ -8,9 +8,17 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Final
 
+import httpx
+from prefect.settings import get_current_settings
+
 from prefect_lume.config.wiring import Context
 from prefect_lume.credentials import LumeServices
-from prefect_lume.errors import ConfigurationError, NotFoundError
+from prefect_lume.errors import (
+    ConfigurationError,
+    ConnectionFailedError,
+    NotFoundError,
+    clip,
+)
 from prefect_lume.settings import LumeSettings
 
 #: The registry's deployment that the running subflow is of, in this process.
@@ -112,9 +120,22 @@ def load_services(name: str) -> LumeServices:
 
     Raises:
         NotFoundError: There is no Block of that name.
+        ConnectionFailedError: The Prefect server that keeps it cannot be used.
+        ConfigurationError: What is stored under that name is no such Block.
     """
     try:
         block = LumeServices.load(name, _sync=True)  # type: ignore[call-arg]
+    except httpx.HTTPError as error:
+        server = str(get_current_settings().api.url or "of this machine")
+        raise ConnectionFailedError(
+            f"The Prefect server {server}, which keeps the Block {name!r}, cannot be "
+            f"used: {clip(error)}. Start it, or correct PREFECT_API_URL.",
+            server,
+        ) from error
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"The Block {name!r} cannot be loaded: {clip(error)}"
+        ) from error
     except ValueError as error:
         raise NotFoundError(
             "LumeServices Block",

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from prefect_lume._optional import require
-from prefect_lume.errors import InvalidInputError, LumeError
+from prefect_lume.errors import InvalidInputError, LumeError, clip, name_list
 from prefect_lume.results.arrays_compared import Distance, array_distance
 from prefect_lume.results.codecs import encode_for_hash
 from prefect_lume.results.codecs.lazy import Lazy
 from prefect_lume.results.describing import MISSING, describe
+from prefect_lume.results.flattening import below
 from prefect_lume.results.result import Result
 
 if TYPE_CHECKING:
@@ -124,8 +125,8 @@ def compare_results(
         The differences; false if there is none.
 
     Raises:
-        InvalidInputError: There are fewer than two results, or a tolerance is
-            negative or not a number.
+        InvalidInputError: There are fewer than two results, a tolerance is negative
+            or not a number, or none of the results has one of the parts.
         IntegrityError: A value that is read now is not what was stored once.
 
     Example:
@@ -144,9 +145,17 @@ def compare_results(
             f"Tolerances are 0 or more, not rel_tol={rel_tol}, abs_tol={abs_tol}."
         )
     walker = _Walker(rel_tol, abs_tol)
+    fields = [result.field_values() for result in results]
     found: list[Difference] = []
-    for part in parts:
-        found += walker.walk([getattr(r, part, MISSING) for r in results], part)
+    for part in [parts] if isinstance(parts, str) else parts:
+        values = [field.get(part, MISSING) for field in fields]
+        if all(value is MISSING for value in values):
+            known = name_list(name for field in fields for name in field)
+            raise InvalidInputError(
+                f"None of the results has a field {clip(repr(part), 80)}: compare "
+                f"{known}."
+            )
+        found += walker.walk(values, part)
     hashes = tuple(result.unique_hash for result in results)
     return Comparison(hashes, tuple(found), walker.equal)
 
@@ -172,7 +181,7 @@ class _Walker:
         if all(isinstance(value, Mapping) for value in values):
             for key in dict.fromkeys(key for value in values for key in value):
                 inner = [value.get(key, MISSING) for value in values]
-                yield from self.walk(inner, f"{path}.{key}")
+                yield from self.walk(inner, below(path, key))
         elif all(isinstance(value, list | tuple) for value in values):
             if len({len(value) for value in values}) > 1:
                 yield _difference(path, "shape", values)
@@ -232,6 +241,12 @@ class _Walker:
     def _numbers(self, first: Any, other: Any) -> Distance:
         if first == other or (first != first and other != other):
             return Distance(close=True)
+        try:
+            return self._apart(first, other)
+        except OverflowError:  # Whole numbers past what a float can tell.
+            return Distance(close=False)
+
+    def _apart(self, first: Any, other: Any) -> Distance:
         absolute = abs(first - other)
         largest = max(abs(first), abs(other))
         close = absolute <= max(self.rel_tol * largest, self.abs_tol)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from datetime import date, datetime
+from pathlib import PurePath
 from typing import Any, Final
 
 from prefect_lume.errors import clip
@@ -19,6 +22,8 @@ class _Missing:
 
 MISSING: Final = _Missing()
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
+_STORED_DTYPE: Final = re.compile(r"[<|]([biufc])(\d+)", re.ASCII)
+_KINDS: Final = {"b": "bool", "i": "int", "u": "uint", "f": "float", "c": "complex"}
 
 
 def describe(value: Any, limit: int = 60) -> str:
@@ -40,6 +45,8 @@ def describe(value: Any, limit: int = 60) -> str:
         rows, columns = value.shape[0], len(value.columns)
         return clip(f"table, {rows} rows, {columns} columns", limit)
     if hasattr(value, "dtype") and hasattr(value, "shape"):
+        if value.shape == () and hasattr(value, "item"):
+            return describe(value.item(), limit)
         return clip(_array(value), limit)
     if isinstance(value, Mapping):
         names = ", ".join(map(str, value))
@@ -50,8 +57,39 @@ def describe(value: Any, limit: int = 60) -> str:
             return text
         return clip(f"{type(value).__name__} of {len(value)}", limit)
     if isinstance(value, bytes | bytearray):
-        return f"{size_text(len(value))} of bytes"
+        return f"bytes, {size_text(len(value))}"
+    if isinstance(value, datetime):
+        return value.isoformat(" ")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, PurePath):
+        return clip(str(value), limit)
     return clip(repr(value), limit)
+
+
+def one_line(text: object) -> str:
+    """Return text as it can be shown on a terminal, whatever was stored.
+
+    Line breaks, and characters that would steer the terminal, are written as escapes.
+
+    Example:
+        >>> print(one_line("two\\nlines, \\x1b[31mred"))
+        two\\nlines, \\x1b[31mred
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii")
+        for c in str(text)
+    )
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number of things, in the plural unless it is one.
+
+    Example:
+        >>> counted(1, "result"), counted(2, "result")
+        ('1 result', '2 results')
+    """
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def size_text(size: int) -> str:
@@ -70,20 +108,42 @@ def size_text(size: int) -> str:
 
 
 def _array(value: Any) -> str:
-    if value.shape == ():
-        return repr(value.item()) if hasattr(value, "item") else repr(value)
     shape = " x ".join(map(str, value.shape))
-    text = f"{value.dtype}[{shape}]"
-    if value.dtype.kind in "iuf" and value.size:
-        text += f" {value.min():.6g} … {value.max():.6g}"
-    return text
+    text = f"{_dtype_name(value.dtype)}[{shape}]"
+    if value.dtype.kind not in "iuf" or not value.size:
+        return text
+    least = value.min()
+    # The least of numbers among which is a NaN is NaN.
+    real = value if least == least else value[value == value]
+    if real.size:
+        text += f" {real.min():.6g} … {real.max():.6g}"
+    return text if real is value else f"{text}, with NaN"
+
+
+def _dtype_name(dtype: Any) -> str:
+    """Return a dtype's name, or the word for one with fields."""
+    if getattr(dtype, "names", None):
+        return f"({', '.join(dtype.names)})"
+    return str(dtype)
+
+
+def _stored_dtype_name(dtype: Any) -> str:
+    """Return the same for the dtype that a stored array's envelope tells."""
+    if isinstance(dtype, Mapping) and isinstance(dtype.get("names"), list):
+        return f"({', '.join(map(str, dtype['names']))})"
+    hit = _STORED_DTYPE.fullmatch(str(dtype))
+    if hit is None:
+        return str(dtype)
+    kind = _KINDS[hit[1]]
+    return kind if hit[1] == "b" else f"{kind}{8 * int(hit[2])}"
 
 
 def _envelope(envelope: Mapping[str, Any]) -> str:
     name, size = str(envelope.get(MARK)), envelope.get("size", 0)
     shape = envelope.get("shape")
     if isinstance(shape, list):
-        return f"{envelope.get('dtype')}[{' x '.join(map(str, shape))}]"
+        name = _stored_dtype_name(envelope.get("dtype"))
+        return f"{name}[{' x '.join(map(str, shape))}]"
     if "rows" in envelope:
         return f"{name}, {envelope['rows']} rows"
     return f"{name}, {size_text(size) if isinstance(size, int) else size}"

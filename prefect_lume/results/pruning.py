@@ -20,6 +20,10 @@ from prefect_lume.results.transfer.reading import (
 )
 
 
+#: Nothing is older than a hundred years.
+_LONGEST: Final = timedelta(days=36_525)
+
+
 @dataclass(frozen=True)
 class PrunedType:
     """What pruning did to the results of one type in one project.
@@ -104,7 +108,7 @@ def prune_results(
         What went, or would go, and what stays.
 
     Raises:
-        InvalidInputError: A number or time is negative, or a query was given and
+        InvalidInputError: A number or time is out of range, or a query was given and
             nothing that says how many of what it finds may go.
         NotFoundError: A project has no results.
         QueryError: The query is outside the language.
@@ -144,8 +148,10 @@ def _check(
         ("older_than", older_than),
         ("blobs_older_than", blobs_older_than),
     ):
-        if period is not None and period < timedelta(0):
-            raise InvalidInputError(f"{name} is a time span from 0, not {period}.")
+        if period is not None and not timedelta(0) <= period <= _LONGEST:
+            raise InvalidInputError(
+                f"{name} is a time span from 0 to {_LONGEST.days} days, not {period}."
+            )
     if keep_last is not None and keep_last < 1:
         raise InvalidInputError(
             f"keep_last is 1 or more, not {keep_last}. To remove all results use "
@@ -153,7 +159,7 @@ def _check(
         )
     if restricted and older_than is None and keep_last is None:
         raise InvalidInputError(
-            "A query alone removes nothing: say older_than, keep_last or both. To "
+            "A query says among what to choose: say older_than, keep_last or both. To "
             "remove all that it finds use delete()."
         )
 

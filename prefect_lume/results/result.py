@@ -162,7 +162,8 @@ class Result(DocumentBase):
     @property
     def type_name(self) -> str:
         """The document type's name, also when no class for it is known here."""
-        return self._type_name or type(self).result_type
+        private = self.__pydantic_private__ or {}
+        return private.get("_type_name") or type(self).result_type
 
     @property
     def unique_hash(self) -> str:
@@ -175,26 +176,42 @@ class Result(DocumentBase):
             EncodingError: Something in the result cannot be stored.
             InvalidInputError: ``unique_on`` names something that the result lacks.
         """
-        if self._hash is None:
-            self._hash = self.compute_hash()
-        return self._hash
+        # Where pydantic keeps it: its own way there takes much longer.
+        private = self.__pydantic_private__ or {}
+        known: str | None = private.get("_hash")
+        if known is None:
+            known = self.compute_hash()
+            self._hash = known
+        return known
 
     def compute_hash(self) -> str:
         """Return the hash of what the result holds now."""
         roots = {path.partition(".")[0] for path in self.unique_on}
         return self.hash_of(self.field_trees(Encoder(0, hashing=True), roots))
 
-    def hash_of(self, trees: Mapping[str, Any]) -> str:
-        """Return the hash for fields that are encoded already."""
-        parts = {path: self._part(trees, path) for path in self.unique_on}
+    def hash_of(
+        self, trees: Mapping[str, Any], texts: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the hash for fields that are encoded already.
+
+        Args:
+            trees: The fields' trees.
+            texts: The same as ASCII JSON, if that was written already.
+        """
+        parts = {
+            path: trees[path] if path in trees else self._part(trees, path)
+            for path in self.unique_on
+        }
         parts["result_type"] = self.type_name
         parts["project_name"] = self.project_name
-        return hash_trees(parts)
+        return hash_trees(parts, texts)
 
     def field_values(self) -> dict[str, Any]:
         """Return all fields by name, those of an unknown type included."""
-        values = {name: getattr(self, name) for name in type(self).model_fields}
-        return {**values, **(self.model_extra or {})}
+        own = self.__dict__
+        values = {name: own[name] for name in type(self).model_fields}
+        extra = self.model_extra
+        return {**values, **extra} if extra else values
 
     def field_trees(
         self, encoder: Encoder, names: set[str] | None = None
@@ -217,10 +234,13 @@ class Result(DocumentBase):
                 trees[escape_key(name)] = encoder.encode(value, (name,), 1)
         return trees
 
-    def remember_hash(self, trees: Mapping[str, Any]) -> str:
-        """Return the hash of the encoded fields, and make it the result's own."""
-        self._hash = self.hash_of(trees)
-        return self._hash
+    def remember_hash(
+        self, trees: Mapping[str, Any], texts: Mapping[str, str] | None = None
+    ) -> str:
+        """Return the hash of :meth:`hash_of`, and make it the result's own."""
+        found = self.hash_of(trees, texts)
+        self._hash = found
+        return found
 
     def remember_stored(self, key: str, type_name: str) -> None:
         """Take over the stored key and type name, as loading does."""

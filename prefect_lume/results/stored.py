@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from prefect_lume._fingerprint import sha256_bytes
+from prefect_lume._fingerprint import ascii_json, join_json, sha256_bytes
 from prefect_lume.errors import (
     DecodingError,
     IntegrityError,
@@ -25,10 +25,9 @@ from prefect_lume.results.codecs import (
     unescape_key,
 )
 from prefect_lume.results.codecs.encoder import Encoder
-from prefect_lume.results.codecs.spill import fit
+from prefect_lume.results.codecs.spill import DEEPEST, LARGEST, fit
 from prefect_lume.results.codecs.times import parse_utc
 from prefect_lume.results.result import LOADING, RESERVED, DocumentBase, Result
-from prefect_lume.results.stores.trees import to_json
 
 #: The version of the stored form. Since 2 a document has a checksum.
 FORMAT: Final = 2
@@ -37,6 +36,7 @@ CHECKSUM: Final = "_checksum"
 
 _HASH_LENGTH: Final = 64
 _WITH_CHECKSUM: Final = 2
+_BSON_PER_JSON: Final = 10
 
 
 class UnknownResultTypeWarning(UserWarning):
@@ -64,15 +64,36 @@ def to_document(result: Result, threshold: int = DEFAULT_THRESHOLD) -> Encoded:
         )
     encoder = Encoder(threshold)
     trees = result.field_trees(encoder)
-    key = result.remember_hash(trees)
-    document = {
-        "_id": key,
-        "format": FORMAT,
-        "result_type": result.type_name,
-        **fit(trees, encoder.blobs),
+    texts = _field_texts(trees)
+    key = result.remember_hash(trees, texts)
+    if not _surely_fits(texts):
+        trees = fit(trees, encoder.blobs)
+        texts = _field_texts(trees)
+    head = {"_id": key, "format": FORMAT, "result_type": result.type_name}
+    texts |= {name: ascii_json(value) for name, value in head.items()}
+    digest = sha256_bytes(join_json(texts).encode("ascii"))
+    texts[CHECKSUM] = f'"{digest}"'
+    document = {**head, **trees, CHECKSUM: digest}
+    return Encoded(document, encoder.blobs, texts)
+
+
+def _field_texts(trees: Mapping[str, Any]) -> dict[str, str]:
+    """Return the fields as JSON, each written once for hash, checksum and store."""
+    return {
+        name: "null" if tree is None else ascii_json(tree)
+        for name, tree in trees.items()
     }
-    document[CHECKSUM] = checksum(document)
-    return Encoded(document, encoder.blobs)
+
+
+def _surely_fits(texts: Mapping[str, str]) -> bool:
+    """Tell quickly that nothing has to leave the document because of its size.
+
+    A list of digits takes 17 bytes of BSON for two characters of JSON; nothing more.
+    """
+    return (
+        sum(map(len, texts.values())) <= LARGEST // _BSON_PER_JSON
+        and sum(t.count("{") + t.count("[") for t in texts.values()) < DEEPEST
+    )
 
 
 def checksum(document: Mapping[str, Any]) -> str:
@@ -89,7 +110,7 @@ def checksum(document: Mapping[str, Any]) -> str:
         True
     """
     content = {key: item for key, item in document.items() if key != CHECKSUM}
-    return sha256_bytes(to_json(content).encode("ascii"))
+    return sha256_bytes(ascii_json(content).encode("ascii"))
 
 
 def verify_document(document: Mapping[str, Any]) -> None:

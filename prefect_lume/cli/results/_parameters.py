@@ -25,6 +25,8 @@ _UNITS: Final = {
 _DURATION: Final = re.compile(r"(?:\d{1,6}[wdhms])+", re.ASCII)
 _PART: Final = re.compile(r"(\d+)([wdhms])", re.ASCII)
 _LARGEST_FILE: Final = 1 << 20
+#: The largest number of results that may be asked for: no database has more.
+MOST: Final = (1 << 63) - 1
 
 
 class Duration(click.ParamType[timedelta]):
@@ -46,10 +48,11 @@ class Duration(click.ParamType[timedelta]):
                 param,
                 ctx,
             )
-        return sum(
-            (int(count) * _UNITS[unit] for count, unit in _PART.findall(text)),
-            timedelta(0),
-        )
+        parts = _PART.findall(text)
+        try:
+            return sum((int(n) * _UNITS[unit] for n, unit in parts), timedelta(0))
+        except OverflowError:
+            self.fail(f"{clip(repr(value), 40)} is too long a time.", param, ctx)
 
 
 class JSONQuery(click.ParamType[dict[str, Any]]):

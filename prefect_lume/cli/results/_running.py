@@ -1,4 +1,4 @@
-"""What the commands that move or remove results share: services, progress, tables."""
+"""What the commands that move or remove results share: services, progress, reports."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,11 +18,12 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
 from prefect_lume.cli._progress import quiet_prefect
+from prefect_lume.cli.results._tables import add, output, plain_table
 from prefect_lume.config import open_context
 from prefect_lume.errors import InvalidInputError
+from prefect_lume.results.describing import counted, size_text
 
 if TYPE_CHECKING:
     from prefect_lume.credentials import LumeServices
@@ -62,7 +62,7 @@ def shown(title: str) -> Iterator[Callable[[int, int, int], None]]:
         task = bar.add_task(title, total=None, size="")
 
         def tell(done: int, total: int, size: int) -> None:
-            bar.update(task, completed=done, total=total, size=decimal(size))
+            bar.update(task, completed=done, total=total, size=size_text(size))
 
         yield tell
 
@@ -97,29 +97,18 @@ def print_report(
         found = dataclasses.asdict(report)
         click.echo(json.dumps({**found, "where": where, "dry_run": dry_run}))
         return
-    table = plain_table("project", "results")
+    table = plain_table("project", "results", numbers=("results",))
     for project, count in report.projects.items():
-        table.add_row(project, str(count))
+        add(table, project, count)
     if report.projects:
-        Console().print(table)
+        output().print(table)
     would = "would be " if dry_run else ""
-    parts = [f"{report.stored} of {report.documents} results {would}written"]
+    of = counted(report.documents, "result")
+    parts = [f"{report.stored} of {of} {would}written"]
     if report.present:
-        parts.append(f"{report.present} were there already")
+        were = "was" if report.present == 1 else "were"
+        parts.append(f"{report.present} {were} there already")
     if not dry_run:
-        parts.append(f"{report.blobs} blobs ({decimal(report.blob_bytes)})")
+        size = size_text(report.blob_bytes)
+        parts.append(f"{counted(report.blobs, 'blob')} ({size})")
     click.echo(f"{where}: {', '.join(parts)}.")
-
-
-def plain_table(first: str, *numbers: str) -> Table:
-    """Return an empty table of names and numbers."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column(first)
-    for name in numbers:
-        table.add_column(name, justify="right")
-    return table
-
-
-def as_json_text(report: Any) -> str:
-    """Return a report, a dataclass, as JSON."""
-    return json.dumps(dataclasses.asdict(report))

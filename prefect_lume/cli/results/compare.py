@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import click
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from prefect_lume.cli._options import json_option, services_option
 from prefect_lume.cli.results._lookup import find_by_hash
 from prefect_lume.cli.results._running import open_results
+from prefect_lume.cli.results._tables import add, cell, output, plain_table
+from prefect_lume.errors import InvalidInputError
 from prefect_lume.results.comparing import PARTS, Comparison, compare_results
+from prefect_lume.results.describing import counted
 
 
 @click.command("compare")
 @click.argument("project")
 @click.argument("hashes", metavar="HASH HASH...", nargs=-1, required=True)
-@click.option("--rel-tol", type=click.FloatRange(0), default=0.0, show_default=True)
-@click.option("--abs-tol", type=click.FloatRange(0), default=0.0, show_default=True)
+@click.option(
+    "--rel-tol",
+    metavar="NUMBER",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Numbers agree within this share of the larger one.",
+)
+@click.option(
+    "--abs-tol",
+    metavar="NUMBER",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Numbers agree within this difference.",
+)
 @click.option(
     "--part",
     "parts",
@@ -50,28 +66,50 @@ def command(
     """
     service = open_results(services)
     results = [find_by_hash(service, project, text) for text in hashes]
+    _require_different([result.unique_hash for result in results], hashes)
     found = compare_results(results, rel_tol=rel_tol, abs_tol=abs_tol, parts=parts)
     if as_json:
         click.echo(json.dumps(found.to_dict()))
     else:
         if found:
-            Console().print(_table(found))
+            output().print(_table(found))
+        agree = "agrees" if found.equal == 1 else "agree"
+        differ = "differs" if len(found.differences) == 1 else "differ"
         click.echo(
-            f"{found.equal} values agree, {len(found.differences)} differ.", err=True
+            f"{counted(found.equal, 'value')} {agree}, "
+            f"{len(found.differences)} {differ}.",
+            err=True,
         )
     if exit_code and found:
         click.get_current_context().exit(1)
 
 
+def _require_different(found: Sequence[str], given: Sequence[str]) -> None:
+    seen: dict[str, str] = {}
+    for unique_hash, text in zip(found, given, strict=True):
+        if unique_hash in seen:
+            raise InvalidInputError(
+                f"{seen[unique_hash]} and {text} are one result, {unique_hash}. Name "
+                f"each of those to compare once."
+            )
+        seen[unique_hash] = text
+
+
 def _table(found: Comparison) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("value", overflow="fold")
+    table = plain_table("value")
     for unique_hash in found.hashes:
-        table.add_column(unique_hash[:12], justify="right", overflow="ellipsis")
+        table.add_column(cell(unique_hash[:12]), justify="right", overflow="fold")
     table.add_column("difference", justify="right")
     table.add_column("relative", justify="right")
     for one in found.differences:
         absolute = one.kind if one.absolute is None else f"{one.absolute:.4g}"
-        relative = "" if one.relative is None else f"{one.relative:.2%}"
-        table.add_row(Text(one.path), *map(Text, one.values), absolute, relative)
+        add(table, one.path, *one.values, absolute, _share(one.relative))
     return table
+
+
+def _share(relative: float | None) -> str:
+    """Return a relative difference: per cent, unless that would read as none or all."""
+    if relative is None:
+        return ""
+    percent = 1e-4 <= relative < 10
+    return f"{relative:.2%}" if percent else f"{relative:.3g}"

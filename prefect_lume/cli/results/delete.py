@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from prefect_lume.cli._options import json_option, services_option
+from prefect_lume.cli.results._lookup import whole_hash
 from prefect_lume.cli.results._parameters import (
     dry_run_option,
     query_option,
@@ -16,7 +17,7 @@ from prefect_lume.cli.results._parameters import (
 )
 from prefect_lume.cli.results._running import confirm, open_results
 from prefect_lume.errors import InvalidInputError, NotFoundError
-from prefect_lume.results import ResultsService
+from prefect_lume.results.describing import counted
 
 
 @click.command("delete")
@@ -27,7 +28,8 @@ from prefect_lume.results import ResultsService
     "hashes",
     metavar="HASH",
     multiple=True,
-    help="Remove the result of this unique hash. It may be given many times.",
+    help="Remove the result of this unique hash, or whose hash alone begins so. It may "
+    "be given many times.",
 )
 @type_option
 @dry_run_option
@@ -56,12 +58,11 @@ def command(
     service = open_results(services)
     if project not in service.projects():
         raise NotFoundError("project with results named", project, service.projects())
-    wanted = _wanted(query, hashes)
-    _require_found(service, project, hashes)
+    wanted = _wanted(query, [whole_hash(service, project, text) for text in hashes])
     count = service.count(project, wanted, result_type=result_type)
     if not dry_run:
         if count and not yes:
-            confirm(f"Remove {count} of {service.count(project)} results?")
+            confirm(f"Remove {count} of {counted(service.count(project), 'result')}?")
         if count:
             count = service.delete(project, wanted, result_type=result_type)
     if as_json:
@@ -69,19 +70,11 @@ def command(
         click.echo(json.dumps(found))
     else:
         verb = "Would remove" if dry_run else "Removed"
-        click.echo(f"{verb} {count} results of the project {project!r}.")
+        click.echo(f"{verb} {counted(count, 'result')} of the project {project!r}.")
 
 
-def _wanted(query: dict[str, Any] | None, hashes: tuple[str, ...]) -> dict[str, Any]:
+def _wanted(query: dict[str, Any] | None, hashes: list[str]) -> dict[str, Any]:
     if not hashes:
         return query or {}
-    named = {"unique_hash": {"$in": list(hashes)}}
+    named = {"unique_hash": {"$in": hashes}}
     return {"$and": [named, query]} if query else named
-
-
-def _require_found(
-    service: ResultsService, project: str, hashes: tuple[str, ...]
-) -> None:
-    for one in hashes:
-        if not service.count(project, {"unique_hash": one}):
-            raise NotFoundError(f"result in the project {project!r} with the hash", one)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.table import Table
+from rich.cells import cell_len
 
 from prefect_lume.cli._options import json_option, services_option
-from prefect_lume.cli.results._parameters import query_option, type_option
+from prefect_lume.cli.results._parameters import MOST, query_option, type_option
 from prefect_lume.cli.results._running import open_results
+from prefect_lume.cli.results._tables import add, output, plain_table
+from prefect_lume.errors import clip, name_list
 from prefect_lume.results import Result, ResultsService
-from prefect_lume.results.describing import describe
-from prefect_lume.results.flattening import flatten, header, plain
+from prefect_lume.results.describing import MISSING, counted, describe, one_line
+from prefect_lume.results.flattening import flatten, header, plain, value_at
 
 #: Columns that a table shows unless others are asked for.
-_MOST_COLUMNS = 6
+_MOST_COLUMNS: Final = 6
+#: Characters of a text in a cell.
+_LONGEST: Final = 60
 
 
 @click.command("find")
@@ -32,14 +36,28 @@ _MOST_COLUMNS = 6
     help="Sort by a field, -FIELD for descending order. It may be given many times. "
     "Default: the newest first.",
 )
-@click.option("--limit", type=click.IntRange(0), default=20, show_default=True)
-@click.option("--skip", type=click.IntRange(0), default=0)
+@click.option(
+    "--limit",
+    metavar="N",
+    type=click.IntRange(0, MOST),
+    default=20,
+    show_default=True,
+    help="The most results to show.",
+)
+@click.option(
+    "--skip",
+    metavar="N",
+    type=click.IntRange(0, MOST),
+    default=0,
+    help="Leave out the first N.",
+)
 @click.option(
     "--column",
     "columns",
     metavar="FIELD",
     multiple=True,
-    help="A field to show, such as outputs.sigma_x. It may be given many times.",
+    help="A field to show beside time and hash, such as outputs.sigma_x or flow_run_id. "
+    "It may be given many times.",
 )
 @click.option("--count", is_flag=True, help="Only say how many match.")
 @services_option
@@ -60,6 +78,9 @@ def command(
 
     prefect-lume results find injector --query '{"outputs.sigma_x": {"$lt": 1e-3}}'
     """
+    chosen = (query, result_type, sort, columns, skip, count)
+    if project is None and any(value not in (None, (), 0, False) for value in chosen):
+        raise click.UsageError("Say in which PROJECT to find results.")
     service = open_results(services)
     if project is None:
         _show_projects(service, as_json=as_json)
@@ -81,35 +102,49 @@ def command(
         click.echo(json.dumps([_as_json(result) for result in found]))
         return
     results = list(found)
-    Console().print(_table(results, columns))
+    if results:
+        _print(results, columns)
     rest = total - skip - len(results)
     more = f"; {rest} more: use --limit or --skip" if rest > 0 else ""
-    click.echo(f"{len(results)} of {total} results{more}.", err=True)
+    click.echo(f"{len(results)} of {counted(total, 'result')}{more}.", err=True)
+    if not total:
+        _say_why(service, project, result_type)
 
 
 def _show_projects(service: ResultsService, *, as_json: bool) -> None:
     rows = [
-        {
-            "project_name": name,
-            "results": service.count(name),
-            "newest": header(service.find_one(name, sort="-date_modified", lazy=True))[
-                "date_modified"
-            ],
-        }
+        {"project_name": name, "results": service.count(name), "newest": newest}
         for name in service.projects()
+        for newest in _newest(service, name)
     ]
     if as_json:
         click.echo(json.dumps(rows))
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("project")
-    table.add_column("results", justify="right")
-    table.add_column("newest (UTC)")
-    for row in rows:
-        table.add_row(row["project_name"], str(row["results"]), _short(row["newest"]))
-    Console().print(table)
     if not rows:
         click.echo("There are no results yet.", err=True)
+        return
+    table = plain_table("project", "results", "newest (UTC)", numbers=("results",))
+    for row in rows:
+        add(table, row["project_name"], row["results"], _short(row["newest"]))
+    output().print(table)
+
+
+def _newest(service: ResultsService, project: str) -> list[str]:
+    """Return when a project's newest result was stored; nothing if all are gone."""
+    trees = service.db_service.find(
+        project, sort=[("date_modified", -1)], limit=1, projection=["date_modified"]
+    )
+    times = (datetime.fromisoformat(tree["date_modified"]) for tree in trees)
+    return [time.isoformat(timespec="milliseconds") for time in times]
+
+
+def _say_why(service: ResultsService, project: str, result_type: str | None) -> None:
+    """Tell which types there are, when none of the one asked for was found."""
+    if result_type is None:
+        return
+    types = service.distinct(project, "result_type")
+    if result_type not in types:
+        click.echo(f"The types of this project are: {name_list(types)}.", err=True)
 
 
 def _as_json(result: Result) -> dict[str, Any]:
@@ -117,33 +152,70 @@ def _as_json(result: Result) -> dict[str, Any]:
     return {**header(result), "values": values}
 
 
-def _table(results: Iterable[Result], wanted: tuple[str, ...]) -> Table:
-    rows = [(result, dict(flatten(result))) for result in results]
-    columns = list(wanted) or _telling(rows)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("stored (UTC)", "hash", "type", "flow run"):
-        table.add_column(name, no_wrap=True)
-    for name in columns:
-        table.add_column(name, justify="right", overflow="ellipsis")
-    for result, values in rows:
-        about = header(result)
-        table.add_row(
-            _short(about["date_modified"]),
-            result.unique_hash[:12],
-            result.type_name,
-            (result.flow_run_id or "")[:8],
-            *(_cell({**values, **about}, name) for name in columns),
-        )
-    return table
+def _print(results: Sequence[Result], wanted: tuple[str, ...]) -> None:
+    """Print results as a table, and say what of them has no room in it."""
+    about = {
+        "stored (UTC)": [_short(header(r)["date_modified"]) for r in results],
+        "hash": [result.unique_hash[:12] for result in results],
+    }
+    types = [result.type_name for result in results]
+    runs = [(result.flow_run_id or "")[:8] for result in results]
+    # The room is for what was asked for, and for what tells something.
+    if not wanted and set(types) != {Result.result_type}:
+        about["type"] = types
+    if not wanted and any(runs):
+        about["flow run"] = runs
+    console = output()
+    if wanted:
+        values = {name: [_field(r, name) for r in results] for name in wanted}
+        left_out = []
+    else:
+        rows = [dict(flatten(result)) for result in results]
+        found = {n: [_cell(r.get(n, MISSING)) for r in rows] for n in _telling(rows)}
+        values = _fitting(found, console.width - _width(about))
+        left_out = [name for name in found if name not in values]
+        order = [name for row in rows for name in row]
+        values = {name: values[name] for name in sorted(values, key=order.index)}
+    table = plain_table(*about, *values, numbers=tuple(values))
+    for column in table.columns[: len(about)]:
+        column.no_wrap = True
+    for row in zip(*about.values(), *values.values(), strict=True):
+        add(table, *row)
+    console.print(table)
+    for name in wanted:
+        if not any(values[name]):
+            click.echo(f"None of these results has {one_line(name)}.", err=True)
+    if left_out:
+        names = ", ".join(one_line(clip(name, _LONGEST)) for name in left_out)
+        click.echo(f"There is no room for {names}: use --column or --json.", err=True)
 
 
-def _telling(rows: list[tuple[Result, dict[str, Any]]]) -> list[str]:
-    """Return the fields worth a column: small values, first those that differ."""
-    names = dict.fromkeys(name for _, values in rows for name in values)
-    small = [n for n in names if any(_is_small(v.get(n)) for _, v in rows)]
-    differing = {n for n in small if len({repr(v.get(n)) for _, v in rows}) > 1}
+def _width(columns: Mapping[str, Sequence[str]]) -> int:
+    """Return how many characters a table of columns takes, gaps included."""
+    return sum(
+        2 + max(cell_len(one_line(text)) for text in (name, *cells))
+        for name, cells in columns.items()
+    )
+
+
+def _fitting(found: Mapping[str, list[str]], room: int) -> dict[str, list[str]]:
+    """Return the columns that there is room for, but one at least."""
+    kept: dict[str, list[str]] = {}
+    for name, cells in found.items():
+        width = _width({name: cells})
+        if width <= room or not kept:
+            kept[name] = cells
+            room -= width
+    return kept
+
+
+def _telling(rows: list[dict[str, Any]]) -> list[str]:
+    """Return the fields worth a column: small values, those that differ first."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    small = [n for n in names if any(_is_small(row.get(n)) for row in rows)]
+    differing = {n for n in small if len({repr(row.get(n)) for row in rows}) > 1}
     small.sort(key=lambda name: name not in differing)
-    return sorted(small[:_MOST_COLUMNS], key=list(names).index)
+    return small[:_MOST_COLUMNS]
 
 
 def _is_small(value: Any) -> bool:
@@ -152,13 +224,19 @@ def _is_small(value: Any) -> bool:
     )
 
 
-def _cell(values: dict[str, Any], name: str) -> str:
-    if name not in values:
+def _cell(value: Any) -> str:
+    if value is MISSING:
         return ""
-    value = plain(values[name])
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return value if isinstance(value, str) else describe(value, 24)
+    short = plain(value)
+    if isinstance(short, float):
+        return f"{short:.6g}"
+    return clip(short, _LONGEST) if isinstance(short, str) else describe(value, 24)
+
+
+def _field(result: Result, name: str) -> str:
+    """Return what a field that was asked for holds."""
+    about = header(result)
+    return _cell(about[name] if name in about else value_at(result, name))
 
 
 def _short(moment: str) -> str:

@@ -10,12 +10,14 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from prefect_lume.cli._options import json_option, services_option
 from prefect_lume.cli._progress import quiet_prefect
+from prefect_lume.cli.results._tables import cell, output, plain_table
 from prefect_lume.config import open_context
 from prefect_lume.errors import NotFoundError
+from prefect_lume.results.describing import counted, one_line
 from prefect_lume.results.documents import DocumentBase
 from prefect_lume.results.stores.index_changes import IndexChange, IndexChanges
 from prefect_lume.results.stores.indices import DeclaredIndex, declared
@@ -130,19 +132,19 @@ def _options(index: DeclaredIndex) -> str:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
-    console = Console()
+    console = output()
     if not rows:
         console.print("No document type declares an index of its own.")
         return
-    table = Table("type", "fields", "options", "state", "projects", box=None)
+    table = plain_table("type", "fields", "options", "state", "projects")
     for row in rows:
         colour = _COLOURS.get(row["state"], "yellow")
         table.add_row(
-            row["type"],
-            ", ".join(row["fields"]),
-            row["options"],
-            f"[{colour}]{row['state']}[/]",
-            ", ".join(row["projects"]),
+            cell(row["type"]),
+            cell(", ".join(row["fields"])),
+            cell(row["options"]),
+            Text(row["state"], style=colour),
+            cell(", ".join(row["projects"])),
         )
     console.print(table)
     for row in rows:
@@ -151,20 +153,19 @@ def _print(rows: list[dict[str, Any]]) -> None:
 
 
 def _print_duplicates(console: Console, row: Mapping[str, Any]) -> None:
-    console.print(
-        f"\n[bold]{row['duplicate_groups']} groups of results stand in the way[/] of "
-        f"{row['type']}: {', '.join(row['fields'])}"
-    )
+    groups = counted(row["duplicate_groups"], "group")
+    heading = f"{groups} of results in the way of {row['type']}"
+    _print_line(console, f"\n{heading}: {', '.join(map(one_line, row['fields']))}")
     for group in row["duplicates"]:
-        # Whole, however long: it is there to be copied.
-        console.print(
-            f"  {group['collection']}: {group['values']}",
-            soft_wrap=True,
-            highlight=False,
-            markup=False,
-        )
+        values = one_line(f"{group['collection']}: {group['values']}")
+        _print_line(console, f"  {values}")
         for unique_hash in group["unique_hashes"]:
-            console.print(f"    {unique_hash}", soft_wrap=True, highlight=False)
+            _print_line(console, f"    {unique_hash}")
         if group["count"] > len(group["unique_hashes"]):
             rest = group["count"] - len(group["unique_hashes"])
-            console.print(f"    and {rest} more")
+            _print_line(console, f"    and {rest} more")
+
+
+def _print_line(console: Console, text: str) -> None:
+    """Print a line whole, however long: it is there to be copied."""
+    console.print(Text(text), soft_wrap=True)

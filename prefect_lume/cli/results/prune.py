@@ -8,11 +8,10 @@ from datetime import timedelta
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.filesize import decimal
 
 from prefect_lume.cli._options import json_option, services_option
 from prefect_lume.cli.results._parameters import (
+    MOST,
     Duration,
     dry_run_option,
     projects_option,
@@ -20,12 +19,9 @@ from prefect_lume.cli.results._parameters import (
     type_option,
     yes_option,
 )
-from prefect_lume.cli.results._running import (
-    confirm,
-    open_results,
-    plain_table,
-    shown,
-)
+from prefect_lume.cli.results._running import confirm, open_results, shown
+from prefect_lume.cli.results._tables import add, output, plain_table
+from prefect_lume.results.describing import counted, size_text
 from prefect_lume.results.pruning import PruneReport, prune_results
 
 
@@ -40,7 +36,7 @@ from prefect_lume.results.pruning import PruneReport, prune_results
 @click.option(
     "--keep-last",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MOST),
     default=None,
     help="Keep the N newest results of each project and type.",
 )
@@ -76,6 +72,11 @@ def command(
     With both --older-than and --keep-last a result goes only if it is older and not
     among the newest. With neither, only expired results and unused blobs go.
     """
+    if query is not None and older_than is None and keep_last is None:
+        raise click.UsageError(
+            "--query says among what to choose: add --older-than, --keep-last or both. "
+            "To remove all that it finds use `prefect-lume results delete`."
+        )
     service = open_results(services)
     chosen: dict[str, Any] = {
         "projects": projects or None,
@@ -123,17 +124,16 @@ def _json(report: PruneReport) -> str:
 
 def _print(report: PruneReport, *, err: bool = False) -> None:
     """Print what went, or would go, and what stays."""
-    console = Console(stderr=err)
     would = "would go" if report.dry_run else "removed"
-    table = plain_table("project", "type", would, "kept")
-    table.columns[1].justify = "left"
+    table = plain_table("project", "type", would, "kept", numbers=(would, "kept"))
     for row in report.types:
-        table.add_row(row.project, row.result_type, str(row.removed), str(row.kept))
+        add(table, row.project, row.result_type, row.removed, row.kept)
     if report.types:
-        console.print(table)
+        output(err=err).print(table)
     verb = "Would remove" if report.dry_run else "Removed"
     click.echo(
-        f"{verb} {report.documents} results, {report.expired} expired ones and "
-        f"{report.blobs} unused blobs ({decimal(report.blob_bytes)}).",
+        f"{verb} {counted(report.documents, 'result')}, "
+        f"{counted(report.expired, 'expired one')} and "
+        f"{counted(report.blobs, 'unused blob')} ({size_text(report.blob_bytes)}).",
         err=err,
     )

@@ -9,12 +9,12 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from prefect_lume.cli._options import json_option, services_option
 from prefect_lume.cli._progress import quiet_prefect
 from prefect_lume.cli._provenance import provenance_rows
 from prefect_lume.cli.results._lookup import find_by_hash
+from prefect_lume.cli.results._tables import add, output
 from prefect_lume.config import open_context
 from prefect_lume.errors import InvalidInputError
 from prefect_lume.results import Result
@@ -61,16 +61,22 @@ def command(
 
 
 def _print(result: Result, about: dict[str, Any]) -> None:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    console = output()
+    origin, values = _named_values(console), _named_values(console)
     for name, value in about.items():
         if value is not None:
-            table.add_row(name, Text(str(value)))
-    table.add_row("", "")
+            add(origin, name, value)
     for path, value in flatten(result):
-        table.add_row(path, Text(describe(value, limit=400)))
-    Console().print(table)
+        add(values, path, describe(value, limit=400))
+    console.print(origin, "", values, sep="\n")
+
+
+def _named_values(console: Console) -> Table:
+    """Return an empty table of two columns, of which the first is not too wide."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", overflow="fold", max_width=console.width // 2)
+    table.add_column(overflow="fold")
+    return table
 
 
 def _draw(result: Result, file: Path) -> None:

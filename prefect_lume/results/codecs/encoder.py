@@ -5,13 +5,18 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from math import inf
 from typing import Any, Final
 
-from prefect_lume._fingerprint import canonical_json, sha256_bytes
+from prefect_lume._fingerprint import (
+    ascii_json,
+    canonical_json,
+    join_json,
+    sha256_bytes,
+)
 from prefect_lume.errors import EncodingError, InvalidInputError, clip
 from prefect_lume.results.codecs import registry
 from prefect_lume.results.codecs.base import (
@@ -52,10 +57,16 @@ class Encoded:
         blobs: SHA-256 of a payload → the payload, to be written before the document.
             A payload may be a view of the value's own memory: write it before the
             value is changed.
+        texts: Of a document, each field as ASCII JSON, if it was written already.
     """
 
     tree: Any
     blobs: dict[str, bytes | memoryview] = field(default_factory=dict)
+    texts: Mapping[str, str] | None = field(default=None, compare=False, repr=False)
+
+    def json(self) -> str:
+        """Return the tree as ASCII JSON with sorted keys."""
+        return ascii_json(self.tree) if self.texts is None else join_json(self.texts)
 
 
 class Encoder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from prefect_lume.errors import InvalidInputError, clip
@@ -47,6 +48,11 @@ def check_collection(name: object) -> str:
 
 
 def _check_name(kind: str, name: object) -> str:
+    # Many documents share a few names, and most have been seen just before.
+    return _checked_text(kind, name) if type(name) is str else _checked(kind, name)
+
+
+def _checked(kind: str, name: object) -> str:
     if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
         raise InvalidInputError(
             f"The {kind} is text of 1 to {MAX_NAME} characters, not "
@@ -59,6 +65,9 @@ def _check_name(kind: str, name: object) -> str:
             f"character or half a surrogate pair."
         )
     return name
+
+
+_checked_text = lru_cache(maxsize=256)(_checked)
 
 
 def check_document(collection: str, tree: Mapping[str, Any]) -> None:

@@ -29,7 +29,7 @@ from prefect_lume.results.stores.sql_transactions import (
     RepeatedConflictError,
     Transactions,
 )
-from prefect_lume.results.stores.trees import blobs_of, to_json
+from prefect_lume.results.stores.trees import blobs_of
 from prefect_lume.storage.repeat import is_reference_violation, pause
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class SQLWriter:
     def _item(self, collection: str, encoded: Encoded) -> _Item:
         tree: Tree = encoded.tree
         check_document(collection, tree)
-        row = _row(collection, tree)
+        row = _row(collection, encoded)
         held: frozenset[str] = frozenset()
         # Looked for in the text first: most documents hold no blob.
         if '"blob":"' in row["document"]:
@@ -364,7 +364,8 @@ def _key(collection: str, unique_hash: str) -> tuple[Any, Any]:
     return (_RESULT.c.collection == collection, _RESULT.c.unique_hash == unique_hash)
 
 
-def _row(collection: str, tree: Mapping[str, Any]) -> dict[str, Any]:
+def _row(collection: str, encoded: Encoded) -> dict[str, Any]:
+    tree = encoded.tree
     return {
         "collection": collection,
         "unique_hash": tree["_id"],
@@ -373,5 +374,5 @@ def _row(collection: str, tree: Mapping[str, Any]) -> dict[str, Any]:
         "flow_run_id": tree["flow_run_id"],
         "deployment_id": tree["deployment_id"],
         "date_modified": tree["date_modified"],
-        "document": to_json(tree),
+        "document": encoded.json(),
     }

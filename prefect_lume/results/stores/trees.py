@@ -7,26 +7,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
+from prefect_lume._fingerprint import ascii_json
 from prefect_lume.results.stores.blobs import BlobInfo
+
+#: A tree as ASCII JSON with sorted keys; it reads back exactly.
+to_json: Final = ascii_json
 
 _MARK: Final = "__lume__"
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
-
-
-#: Made once: the function of the module would make an encoder for each document.
-_ENCODE: Final = json.JSONEncoder(
-    sort_keys=True, separators=(",", ":"), allow_nan=False
-).encode
-
-
-def to_json(tree: Any) -> str:
-    r"""Return a tree as ASCII JSON with sorted keys; it reads back exactly.
-
-    Example:
-        >>> to_json({"b": 1.0, "a": "é"})
-        '{"a":"\\u00e9","b":1.0}'
-    """
-    return _ENCODE(tree)
 
 
 def blob_infos(
