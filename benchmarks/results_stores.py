@@ -1,19 +1,23 @@
 """How fast results are stored and loaded, against the bare database and MLflow.
 
 Run: ``python benchmarks/results_stores.py``. With ``LUME_TEST_MONGODB_URL`` set (see
-tests/README.md) the MongoDB part runs too; with MLflow installed (``pip install
-mlflow-skinny sqlalchemy alembic``, in an environment of its own if you like: nothing of
-Prefect is needed) the comparison with it. Each row takes turns between the two sides in
+tests/README.md) the MongoDB part runs too; with MLflow installed (in an environment of
+its own if you like: nothing of Prefect is needed) the comparison with it, with MLflow
+on files of this machine, and with a server that passes artifacts on, as a laboratory of
+several machines needs it. Each row takes turns between the two sides in
 one run and compares medians, so that the machine's drift meets both alike. Exit status
 1 when a target is missed; a part that could not run is named.
 """
 
 import argparse
 import os
+import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -177,9 +181,8 @@ def array_gridfs(bucket: gridfs.GridFSBucket, rounds: int) -> Call:
 
 
 def measure_mlflow(report: Report, rounds: int) -> None:
-    """Small results in batches, and an 8 MB array, both on SQLite."""
+    """Small results in batches, and an 8 MB array, both embedded on SQLite."""
     from mlflow import MlflowClient
-    from mlflow.artifacts import download_artifacts
     from mlflow.entities import Metric, Param
 
     with tempfile.TemporaryDirectory() as folder, sqlite() as service:
@@ -204,25 +207,84 @@ def measure_mlflow(report: Report, rounds: int) -> None:
         mine, other = paired(ours, theirs, rounds)
         what = "SQLite: store_many, per second | MLflow runs"
         report.row(what, size / mine, few / other, least=20)
+        measure_artifacts(report, "embedded", service, uri, folder, rounds)
 
-        most = 2 * rounds + 1
-        given = arrays(most + 1)
 
-        def artifact() -> None:
-            values = next(given)
-            path = Path(folder, "a.npy")
-            np.save(path, values)
-            run = client.create_run(experiment).info.run_id
-            client.log_artifact(run, str(path))
-            client.set_terminated(run)
-            found = download_artifacts(
-                run_id=run, artifact_path="a.npy", dst_path=folder, tracking_uri=uri
-            )
-            assert np.load(found)[-1] == values[-1]
+def measure_artifacts(
+    report: Report,
+    where: str,
+    service: ResultsService,
+    uri: str,
+    folder: str,
+    rounds: int,
+) -> None:
+    """Store and load an array here, and as an artifact of a new MLflow run."""
+    from mlflow import MlflowClient
+    from mlflow.artifacts import download_artifacts
 
-        mine, other = paired(array(service, most), artifact, most)
-        what = "SQLite: 8 MB array: store + load, s | MLflow artifact"
-        report.row(what, mine, other, most=0.5)
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("bench").experiment_id
+    most = 2 * rounds + 1
+    given = arrays(most + 1)
+    runs = iter([client.create_run(experiment) for _ in range(most + 1)])
+
+    def artifact() -> None:
+        values, run = next(given), next(runs).info.run_id
+        path = Path(folder, "a.npy")
+        np.save(path, values)
+        client.log_artifact(run, str(path))
+        found = download_artifacts(
+            run_id=run, artifact_path="a.npy", dst_path=folder, tracking_uri=uri
+        )
+        assert np.load(found)[-1] == values[-1]
+
+    mine, other = paired(array(service, most), artifact, most)
+    what = f"{where}: 8 MB array: store + load, s | MLflow artifact"
+    report.row(what, mine, other, most=0.5)
+
+
+@contextmanager
+def mlflow_server(folder: str) -> Iterator[str]:
+    """Run an MLflow server that passes artifacts on, and yield its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = (
+        f"{sys.executable} -m mlflow server --host 127.0.0.1 --port {port} --workers 1 "
+        f"--backend-store-uri sqlite:///{folder}/server.db "
+        f"--artifacts-destination {folder}/server-artifacts"
+    )
+    quiet = subprocess.DEVNULL
+    server = subprocess.Popen(command.split(), stdout=quiet, stderr=quiet)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=2).close()
+                break
+            except OSError:
+                if server.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError("the MLflow server did not start") from None
+                time.sleep(0.5)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def measure_servers(report: Report, url: str, rounds: int) -> None:
+    """An 8 MB array in MongoDB, against a server of MLflow."""
+    import mlflow.server  # noqa: F401 - the full package, not mlflow-skinny.
+    from mlflow import MlflowClient
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mlflow_server(folder) as address,
+        mongodb(url) as (service, _),
+    ):
+        MlflowClient(tracking_uri=address).create_experiment("bench")
+        measure_artifacts(report, "servers", service, address, folder, rounds)
 
 
 def main() -> int:
@@ -241,6 +303,8 @@ def main() -> int:
     if options.only != "mongodb":
         try:
             measure_mlflow(report, options.rounds)
+            if url:
+                measure_servers(report, url, options.rounds)
         except ModuleNotFoundError as error:
             left_out.append(f"MLflow ({error})")
     for part in left_out:

@@ -349,6 +349,10 @@ def _die_while_writing(url: str, data: bytes) -> None:
     def pieces() -> Iterator[bytes]:
         for start in range(0, 5 * MEGABYTE, MEGABYTE):
             yield data[start : start + MEGABYTE]
+        # Requests are under way while the next pieces are asked for.
+        chunks = service._database()["lume_blobs.chunks"]
+        while chunks.count_documents({}) < 4:
+            time.sleep(0.02)
         os.kill(os.getpid(), signal.SIGKILL)
 
     service.write_blob(digest(data), len(data), pieces())

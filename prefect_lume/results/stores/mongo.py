@@ -53,6 +53,9 @@ class _PlainInt(TypeDecoder):
         return int(value)
 
 
+#: A server would send 16 MB at once: small documents take ten times that in memory.
+_FOUND_AT_ONCE: Final = 1000
+
 _CODEC: Final = CodecOptions[dict[str, Any]](
     type_registry=TypeRegistry([_PlainInt()]), tz_aware=True
 )
@@ -253,7 +256,13 @@ class MongoDBService(DBService):
         with self._translated():
             narrow = self._indices.narrow(documents, query)
             cursor = documents.find(
-                narrow, kept, sort=pairs, skip=skip, limit=limit, allow_disk_use=True
+                narrow,
+                kept,
+                sort=pairs,
+                skip=skip,
+                limit=limit,
+                batch_size=_FOUND_AT_ONCE,
+                allow_disk_use=True,
             )
             with cursor:
                 yield from map(shown, cursor)

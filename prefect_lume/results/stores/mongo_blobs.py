@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -10,18 +9,19 @@ from typing import Any, Final
 from bson import ObjectId
 from pymongo.database import Database
 
-from prefect_lume.errors import IntegrityError, NotFoundError, clip
+from prefect_lume.errors import NotFoundError, clip
 from prefect_lume.results.stores import mongo_sessions as sessions
-from prefect_lume.results.stores.blobs import PIECE_SIZE, BlobInfo
+from prefect_lume.results.stores.blobs import BlobInfo
 from prefect_lume.results.stores.checks import RESERVED
+from prefect_lume.results.stores.mongo_downloads import (
+    damaged,
+    decompressed,
+    read_chunks,
+)
 from prefect_lume.results.stores.mongo_sessions import Session
 from prefect_lume.results.stores.mongo_uploads import Source, Uploads
 from prefect_lume.storage.mongo import repeated
 
-#: How many chunks come in one answer.
-_READ_AHEAD: Final = 4
-#: Writers of ours need 2 MiB; more could be a trap.
-_WINDOW: Final = 1 << 23
 ZERO: Final = timedelta()
 
 Document = dict[str, Any]
@@ -92,30 +92,20 @@ class MongoBlobs:
         if encoding is None:
             yield from self._chunks(file)
         elif encoding == "zstd":
-            yield from _decompressed(self._chunks(file), file)
+            yield from decompressed(self._chunks(file), file)
         else:
-            raise _damaged(file, f"it is compressed with {clip(repr(encoding), 40)}")
+            raise damaged(file, f"it is compressed with {clip(repr(encoding), 40)}")
 
     def _chunks(self, file: Document) -> Iterator[bytes]:
-        chunks = self._database()[RESERVED].chunks.find(
-            {"files_id": file["_id"]},
-            {"_id": 0, "n": 1, "data": 1},
-            sort=[("n", 1)],
-            batch_size=_READ_AHEAD,
-        )
         total = 0
-        with chunks:
-            for n, chunk in enumerate(chunks):
-                data = chunk.get("data")
-                if chunk["n"] != n or not isinstance(data, bytes):
-                    break
-                total += len(data)
-                yield data
+        for data in read_chunks(self._database()[RESERVED].chunks, file):
+            total += len(data)
+            yield data
         if total == file["length"]:
             return
         if self._files().find_one({"_id": file["_id"]}, {"_id": 1}) is None:
             raise NotFoundError("blob", file["filename"])  # Removed meanwhile.
-        raise _damaged(file, f"{total} of {file['length']} bytes are there")
+        raise damaged(file, f"{total} of {file['length']} bytes are there")
 
     def before(
         self, moment: datetime, among: Collection[str] = ()
@@ -171,50 +161,3 @@ def _infos(files: Iterable[Document]) -> dict[str, BlobInfo]:
         )
         for file in files
     }
-
-
-class _Source(io.RawIOBase):
-    """Chunks as a file that can be read."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._rest = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._rest:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return 0
-            self._rest = memoryview(chunk)
-        count = min(len(buffer), len(self._rest))
-        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
-        return count
-
-
-def _decompressed(chunks: Iterator[bytes], file: Document) -> Iterator[bytes]:
-    import zstandard
-
-    left = file["metadata"].get("size", -1)
-    decompressor = zstandard.ZstdDecompressor(max_window_size=_WINDOW)
-    try:
-        source = io.BufferedReader(_Source(chunks), PIECE_SIZE)
-        with decompressor.stream_reader(source) as reader:
-            while piece := reader.read(PIECE_SIZE):
-                left -= len(piece)
-                if left < 0:
-                    break
-                yield piece
-    except zstandard.ZstdError as error:
-        raise _damaged(file, str(error)) from error
-    if left:
-        raise _damaged(file, "its size is not what its entry says")
-
-
-def _damaged(file: Document, why: str) -> IntegrityError:
-    return IntegrityError(
-        f"The stored blob {file['filename'][:12]}… is damaged: {clip(why)}. Restore it "
-        f"from a backup, or run the model again."
-    )

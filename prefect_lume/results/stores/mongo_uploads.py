@@ -8,7 +8,9 @@ writer that is killed in between.
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -29,8 +31,10 @@ from prefect_lume.storage.mongo import repeated
 #: The size of GridFS's chunks: that of the pieces, so that they need not be cut.
 CHUNK_SIZE: Final = PIECE_SIZE
 #: How many bytes of chunks and how many files go in one request.
-_BYTES_AT_ONCE: Final = 4 * CHUNK_SIZE
+_BYTES_AT_ONCE: Final = 2 * CHUNK_SIZE
 _FILES_AT_ONCE: Final = 200
+#: How many requests are under way at once: a server writes them side by side.
+_REQUESTS_AT_ONCE: Final = 2
 #: Compression must save this share of a sample, or it is not worth its time.
 _SAVING: Final = 0.2
 _SAMPLE: Final = 1 << 17
@@ -65,6 +69,8 @@ class Uploads:
         self._chunks = database[RESERVED].chunks
         self._buffer: list[Document] = []
         self._buffered = 0
+        self._threads: ThreadPoolExecutor | None = None
+        self._under_way: deque[Future[None]] = deque()
         self._entries: dict[ObjectId, Document] = {}
         self._unfinished: list[ObjectId] = []
 
@@ -83,10 +89,13 @@ class Uploads:
                     self._finish()
             self._finish()
         except BaseException:
+            self._stop()
             # If this fails too, a clean-up finds the chunks by the session's record.
             with suppress(driver.PyMongoError):
                 self._discard(self._unfinished)
             raise
+        finally:
+            self._stop()
 
     def _write(self, source: Source) -> None:
         key = self._session.next_id()
@@ -100,7 +109,7 @@ class Uploads:
             self._buffered += len(data)
             length += len(data)
             if self._buffered >= _BYTES_AT_ONCE:
-                self._flush()
+                self._send()
         entry = {
             "_id": key,
             "filename": source.sha256,
@@ -113,14 +122,31 @@ class Uploads:
             entry["metadata.size"] = source.size
         self._entries[key] = entry
 
-    def _flush(self) -> None:
+    def _send(self) -> None:
+        """Write the chunks so far in a thread, while the next ones are made ready."""
+        self._session.renew(self._database)
+        if self._threads is None:
+            name = "prefect-lume-upload"
+            self._threads = ThreadPoolExecutor(_REQUESTS_AT_ONCE, name)
+        while len(self._under_way) >= _REQUESTS_AT_ONCE:
+            self._under_way.popleft().result()
+        sent = self._threads.submit(insert_missing, self._chunks, self._buffer)
+        self._under_way.append(sent)
+        self._buffer, self._buffered = [], 0
+
+    def _stop(self) -> None:
+        """Wait for what is under way."""
+        if self._threads is not None:
+            self._threads.shutdown()
+            self._threads = None
+
+    def _finish(self) -> None:
         if self._buffer:
             self._session.renew(self._database)
             insert_missing(self._chunks, self._buffer)
         self._buffer, self._buffered = [], 0
-
-    def _finish(self) -> None:
-        self._flush()
+        while self._under_way:
+            self._under_way.popleft().result()
         if not self._entries:
             return
         self._session.renew(self._database)

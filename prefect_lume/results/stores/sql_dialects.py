@@ -120,7 +120,11 @@ class SQLiteValues(Values):
 
 
 class PostgreSQLValues(Values):
-    r"""PostgreSQL reads a document of type ``json``, in a subquery to do it once.
+    r"""PostgreSQL casts a document to ``json`` and extracts a value, once for most.
+
+    A value that is compared twice would be extracted twice, and a subquery for it
+    keeps a query from running in parallel. So what is asked most is put as one call
+    whose outcome says all.
 
     It raises at ``\u0000``, half a surrogate pair, or what the database's encoding
     lacks, wherever they are in a document: those documents are Python's.
@@ -135,14 +139,8 @@ class PostgreSQLValues(Values):
 
     def number(self, path: Sequence[str]) -> Expression:
         """Return about the number at a path; see the base class."""
-        inner = self._once(path)
-        text = inner.c.v
-        found = case(
-            (text.op("!~", is_comparison=True)("^-?[0-9]"), null()),
-            (func.length(text) > _LONGEST, null()),
-            else_=cast(text, Double),
-        )
-        return self.readable(_scalar(found, inner))
+        found = func.substring(_few(self.text(path)), "^[-0-9].*")
+        return self.readable(cast(found, Double))
 
     def is_list(self, path: Sequence[str]) -> Expression:
         """Return whether there is a list at a path; see the base class."""
@@ -151,7 +149,7 @@ class PostgreSQLValues(Values):
     def readable(self, expression: Expression) -> Expression:
         """Return an expression, guarded; see the base class."""
         fit = or_(
-            func.strpos(DOCUMENT, "\\u") == 0,
+            DOCUMENT.not_like("%\\\\u%"),
             and_(
                 func.getdatabaseencoding() == "UTF8",
                 DOCUMENT.op("!~", is_comparison=True)("\\\\u(0000|d[89a-f])"),
@@ -163,6 +161,47 @@ class PostgreSQLValues(Values):
         self, path: Sequence[str], asked: Asked, absent: Expression
     ) -> Expression:
         """Return the answer, absence known; see the base class."""
+        if len(asked.numbers) == 1 and asked == asked.only_numbers():
+            return self._by_bucket(path, asked, absent)
+        if not asked.numbers and asked.text_range is None:
+            return self._by_text(path, asked, absent)
+        return self._by_kind(path, asked, absent)
+
+    def _by_bucket(
+        self, path: Sequence[str], asked: Asked, absent: Expression
+    ) -> Expression:
+        ((relation, operand),) = asked.numbers
+        low, high = sql_asked.band(operand)
+        # What is no number sorts last, what is not there first.
+        found = func.regexp_replace(_few(self.text(path)), "^[^-0-9].*", "nan")
+        number = cast(func.coalesce(found, "-inf"), Double)
+        bounds = cast(literal(f"{{{-_GREATEST},{low},{high},inf}}", Text), ARRAY(Double))
+        outcomes = {0: absent, 1: zone(relation, -1), 3: zone(relation, 1)}
+        return case(
+            outcomes,
+            value=func.width_bucket(number, bounds),
+            else_=self._by_kind(path, asked, absent),
+        )
+
+    def _by_text(
+        self, path: Sequence[str], asked: Asked, absent: Expression
+    ) -> Expression:
+        known = [sql_asked.json_text(text) for text in asked.texts]
+        known += [word for word, kind in _WORDS.items() if kind in asked.booleans]
+        known += ["null"] if asked.null else []
+        whole = func.regexp_replace(self.text(path), r"^\[.*", "[")
+        outcomes = {"": absent}
+        if not asked.exists:
+            outcomes |= {"[": null()} | dict.fromkeys(known, true())
+        return case(
+            outcomes,
+            value=func.coalesce(whole, ""),
+            else_=true() if asked.exists else false(),
+        )
+
+    def _by_kind(
+        self, path: Sequence[str], asked: Asked, absent: Expression
+    ) -> Expression:
         inner = self._once(path)
         text = inner.c.v
         content = func.substr(text, 2, func.length(text) - 2)
@@ -186,6 +225,12 @@ class PostgreSQLValues(Values):
         if relation == "$eq":
             return equal
         return by_band(cast(text, Double), relation, operand, equal)
+
+
+def _few(text: Expression) -> Expression:
+    """Return a number's text, of which no number is too large for a float."""
+    # Whole numbers only are longer: what is left of them is as far from any operand.
+    return func.left(text, _MOST_DIGITS)
 
 
 def _scalar(value: Expression, source: LateralFromClause) -> Expression:
