@@ -65,7 +65,9 @@ class OwnServer:
         url = self._url()
         if url.startswith("mongodb"):
             return url.replace("/?", f"/{DATABASE}?")
-        return make_url(url).set(database=DATABASE).render_as_string(hide_password=False)
+        return (
+            make_url(url).set(database=DATABASE).render_as_string(hide_password=False)
+        )
 
     def _url(self) -> str:
         entry = self.parts[-1].record()

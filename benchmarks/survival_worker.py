@@ -26,6 +26,8 @@ from prefect_lume.storage import mongo, sql
 PROJECT = "survival"
 #: One result in so many holds an array, and of these one in four one that others hold.
 ARRAYS = 16
+#: One in so many is given up when it fails: it may leave blobs that nobody needs.
+GIVEN_UP = 32
 _SINGLE, _MANY = 30, 20
 _PATIENCE = 180.0
 
@@ -110,13 +112,15 @@ def work(service: ResultsService, log: Log, numbers: list[int]) -> None:
                 if together:
                     left = store_some(service, log, left)
                 else:
-                    left = [n for n in left if not store_one(service, log, n)]
+                    failed = [n for n in left if not store_one(service, log, n)]
+                    left = [n for n in failed if n % GIVEN_UP]
+                    log.write(dropped=[n for n in failed if n not in left])
                 if left and time.monotonic() > deadline:
                     log.write(given_up=left)
                     return
                 time.sleep(0.2 if left else 0)
             together = not together
-    except BaseException:
+    except Exception:  # noqa: BLE001 - whatever it is, it is a finding.
         log.write(crash=traceback.format_exc())
 
 

@@ -26,11 +26,12 @@ __all__ = ["LumeResultsStorage", "LumeSerializer"]
 
 
 class LumeResultsStorage(WritableFileSystem):
-    """Keeps what Prefect persists in the results database of prefect-lume.
+    """Keeps what Prefect persists in the results database, for every machine to read.
 
-    Give it to a flow or task as `result_storage`, or name it for all of them in
-    `PREFECT_DEFAULT_RESULT_STORAGE_BLOCK`: every process and machine that reaches the
-    results database can read the results then, and hits the cache.
+    Give it to a flow or task as `result_storage`.
+
+    To use it for all of them, name it in `PREFECT_DEFAULT_RESULT_STORAGE_BLOCK`. Every
+    process that reaches the results database can read the results, and hits the cache.
 
     Each path is a document of type `File`, which leads back to the flow run and the
     task run that wrote it. Content past 64 KiB is a blob: stored once however many

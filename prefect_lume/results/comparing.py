@@ -125,8 +125,8 @@ def compare_results(
         The differences; false if there is none.
 
     Raises:
-        InvalidInputError: There are fewer than two results, a tolerance is negative
-            or not a number, or none of the results has one of the parts.
+        InvalidInputError: There are fewer than two results, one is none, a tolerance
+            is negative or not a number, or none of the results has one of the parts.
         IntegrityError: A value that is read now is not what was stored once.
 
     Example:
@@ -140,9 +140,17 @@ def compare_results(
     """
     if len(results) < 2:
         raise InvalidInputError("Comparing needs two results or more.")
-    if not (rel_tol >= 0 and abs_tol >= 0):
+    for result in results:
+        if not isinstance(result, Result):
+            raise InvalidInputError(
+                f"Results are compared, such as load() returns, not "
+                f"{clip(repr(result), 80)}."
+            )
+    given: tuple[object, ...] = (rel_tol, abs_tol)
+    if not all(isinstance(tol, int | float) and tol >= 0 for tol in given):
         raise InvalidInputError(
-            f"Tolerances are 0 or more, not rel_tol={rel_tol}, abs_tol={abs_tol}."
+            f"Tolerances are numbers from 0, not rel_tol={rel_tol!r}, "
+            f"abs_tol={abs_tol!r}."
         )
     walker = _Walker(rel_tol, abs_tol)
     fields = [result.field_values() for result in results]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date
 from pathlib import PurePath
 from typing import Any, Final
 
@@ -45,9 +45,8 @@ def describe(value: Any, limit: int = 60) -> str:
         rows, columns = value.shape[0], len(value.columns)
         return clip(f"table, {rows} rows, {columns} columns", limit)
     if hasattr(value, "dtype") and hasattr(value, "shape"):
-        if value.shape == () and hasattr(value, "item"):
-            return describe(value.item(), limit)
-        return clip(_array(value), limit)
+        single = value.shape == () and hasattr(value, "item")
+        return describe(value.item(), limit) if single else clip(_array(value), limit)
     if isinstance(value, Mapping):
         names = ", ".join(map(str, value))
         return clip(f"{len(value)} keys: {names}" if value else "{}", limit)
@@ -58,23 +57,19 @@ def describe(value: Any, limit: int = 60) -> str:
         return clip(f"{type(value).__name__} of {len(value)}", limit)
     if isinstance(value, bytes | bytearray):
         return f"bytes, {size_text(len(value))}"
-    if isinstance(value, datetime):
-        return value.isoformat(" ")
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, PurePath):
-        return clip(str(value), limit)
-    return clip(repr(value), limit)
+    # str() where it cannot be taken for text, which stands in quotes.
+    shown = str(value) if isinstance(value, date | PurePath) else repr(value)
+    return clip(shown, limit)
 
 
 def one_line(text: object) -> str:
-    """Return text as it can be shown on a terminal, whatever was stored.
+    r"""Return text as it can be shown on a terminal, whatever was stored.
 
     Line breaks, and characters that would steer the terminal, are written as escapes.
 
     Example:
-        >>> print(one_line("two\\nlines, \\x1b[31mred"))
-        two\\nlines, \\x1b[31mred
+        >>> print(one_line("two\nlines, \x1b[31mred"))
+        two\nlines, \x1b[31mred
     """
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prefect_lume.errors import (
     AmbiguousError,
-    IntegrityError,
     NotFoundError,
     QueryError,
     clip,
     name_list,
 )
 from prefect_lume.results import query as language
+from prefect_lume.results.asked import as_asked
 from prefect_lume.results.codecs import VerifiedLoader, decode
 from prefect_lume.results.documents import (
     DocumentBase,
@@ -128,18 +129,19 @@ class ResultsFinder:
         limit: int | None = None,
         projection: Iterable[str] | None = None,
     ) -> Iterator[dict[str, Any]]:
+        language.check_page(skip, limit)
         prepared = with_type(language.prepare(query), result_type)
         pairs = language.prepare_sort(sort)
         paths = language.prepare_projection(projection)
         if paths is not None:
             paths = language.prepare_projection([*HEADER, *paths], stored=True)
         found = self.db_service.find(project_name, prepared, pairs, skip, limit, paths)
-        found = _as_asked(found, prepared, self.db_service.where)
+        found = as_asked(found, prepared, self.db_service.where)
         first = next(found, None)
         if first is None:
             self._require_project(project_name)
             return iter(())
-        return _chain(first, found)
+        return itertools.chain([first], found)
 
     def find_one(
         self,
@@ -365,6 +367,8 @@ class ResultsFinder:
         """
         from prefect_lume.results.frames import before_index, load_dataframe
 
+        if isinstance(columns, str):
+            raise QueryError("columns is a list of field names, not text.")
         wanted = None if columns is None else list(columns)
         fetched = None if wanted is None else [before_index(name) for name in wanted]
         trees = self._find_trees(
@@ -392,40 +396,3 @@ def with_type(query: dict[str, Any], result_type: ResultType | None) -> dict[str
     name = result_type if isinstance(result_type, str) else result_type.result_type
     clause = {"result_type": {"$eq": name}}
     return {"$and": [clause, query]} if query else clause
-
-
-def _as_asked(
-    found: Iterator[dict[str, Any]], query: Mapping[str, Any], where: str
-) -> Iterator[dict[str, Any]]:
-    """Yield documents, whose headers must be what the query asks for.
-
-    A store may find them by columns of its own. When these were changed in the
-    database, they lead to other documents, which are whole as such.
-    """
-    asked = list(_on_header(query))
-    matches = language.compile_query({"$and": asked} if asked else {})
-    for tree in found:
-        if not matches(tree):
-            raise IntegrityError(
-                f"{where}: the database was asked for {clip(repr(asked), 160)} and "
-                f"returned the result {tree.get('_id')}, which is not that: it was "
-                f"changed. Restore it from a backup.",
-                where,
-            )
-        yield tree
-
-
-def _on_header(query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for name, operand in query.items():
-        if name == "$and":
-            for clause in operand:
-                yield from _on_header(clause)
-        elif name == "_id" or name in HEADER:
-            yield {name: operand}
-
-
-def _chain(
-    first: dict[str, Any], rest: Iterator[dict[str, Any]]
-) -> Iterator[dict[str, Any]]:
-    yield first
-    yield from rest

@@ -19,7 +19,6 @@ from prefect_lume.results.transfer.reading import (
     stored_query,
 )
 
-
 #: Nothing is older than a hundred years.
 _LONGEST: Final = timedelta(days=36_525)
 
@@ -148,9 +147,12 @@ def _check(
         ("older_than", older_than),
         ("blobs_older_than", blobs_older_than),
     ):
-        if period is not None and not timedelta(0) <= period <= _LONGEST:
+        if period is None:
+            continue
+        given: object = period
+        if not isinstance(given, timedelta) or not timedelta(0) <= given <= _LONGEST:
             raise InvalidInputError(
-                f"{name} is a time span from 0 to {_LONGEST.days} days, not {period}."
+                f"{name} is a timedelta from 0 to {_LONGEST.days} days, not {given!r}."
             )
     if keep_last is not None and keep_last < 1:
         raise InvalidInputError(

@@ -72,6 +72,24 @@ class _Batch:
         self.size += sum(memoryview(b).nbytes for b in encoded.blobs.values())
 
 
+class _Given:
+    """Results that somebody yields, up to the end or an error of theirs.
+
+    Attributes:
+        error: What ended them early.
+    """
+
+    def __init__(self, results: Iterable[Result]) -> None:
+        self._results = results
+        self.error: Exception | None = None
+
+    def __iter__(self) -> Iterator[Result]:
+        try:
+            yield from self._results
+        except Exception as error:  # noqa: BLE001 - raised when the rest is stored.
+            self.error = error
+
+
 class ResultsWriter(ResultsFinder):
     """Stores results and removes them; the half of the service that writes."""
 
@@ -118,10 +136,11 @@ class ResultsWriter(ResultsFinder):
             ConflictError: It is there and ``on_duplicate`` is ``"raise"``, or it
                 violates a unique index of its type.
             EncodingError: It holds a value that cannot be stored. Nothing was written.
-            InvalidInputError: ``on_duplicate`` or the project's name is not allowed.
+            InvalidInputError: It is no result, or ``on_duplicate`` or the project's
+                name is not allowed.
         """
         check_on_duplicate(on_duplicate)
-        encoded = to_document(result, self._threshold)
+        encoded = self._encode(result)
         self._prepare(type(result))
         project = result.project_name
         if on_duplicate == "replace":
@@ -159,6 +178,8 @@ class ResultsWriter(ResultsFinder):
             InvalidInputError: ``on_duplicate`` or ``batch_size`` is not allowed.
             StorageError: The database failed. Batches before were stored; doing it
                 all again is safe.
+            Exception: What ``results`` raised while it was asked for the next one. All
+                that came before are stored, or say in a note why they are not.
 
         Example:
             >>> from prefect_lume.results.stores import SQLDBService
@@ -173,14 +194,22 @@ class ResultsWriter(ResultsFinder):
         if batch_size < 1:
             raise InvalidInputError(f"batch_size is 1 or more, not {batch_size}.")
         outcomes: dict[int, StoreOutcome] = {}
+        given = _Given(results)
         with ThreadPoolExecutor(1, "prefect-lume-store-many") as thread:
             writing: Future[dict[int, StoreOutcome]] | None = None
-            for batch in self._batches(results, batch_size, outcomes):
+            for batch in self._batches(given, batch_size, outcomes):
                 if writing is not None:
                     _collect(writing, outcomes, progress)
                 writing = thread.submit(self._write, batch, on_duplicate)
             if writing is not None:
                 _collect(writing, outcomes, progress)
+        if given.error is not None:
+            failed = sum(outcome.status == "failed" for outcome in outcomes.values())
+            given.error.add_note(
+                f"It came after {len(outcomes)} results, of which "
+                f"{len(outcomes) - failed} are stored."
+            )
+            raise given.error
         return [outcomes[place] for place in range(len(outcomes))]
 
     def _batches(
@@ -192,7 +221,7 @@ class ResultsWriter(ResultsFinder):
         open_batches: dict[str, _Batch] = {}
         for place, result in enumerate(results):
             try:
-                encoded = to_document(result, self._threshold)
+                encoded = self._encode(result)
             except (EncodingError, InvalidInputError) as error:
                 outcomes[place] = StoreOutcome("failed", error=error)
                 continue
@@ -203,6 +232,14 @@ class ResultsWriter(ResultsFinder):
             if len(batch.places) == batch_size or batch.size >= _BATCH_BYTES:
                 yield open_batches.pop(project)
         yield from open_batches.values()
+
+    def _encode(self, result: object) -> Encoded:
+        if not isinstance(result, Result):
+            raise InvalidInputError(
+                f"What is stored is a Result, or of a class derived from it, not "
+                f"{clip(repr(result), 80)}."
+            )
+        return to_document(result, self._threshold)
 
     def _write(
         self, batch: _Batch, on_duplicate: OnDuplicate

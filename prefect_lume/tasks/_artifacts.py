@@ -124,4 +124,5 @@ def _row(name: Any, value: Any, *, raw: bool = False) -> str:
 def _escaped(text: Any) -> str:
     """Return text that markdown shows as it is."""
     kept = re.sub(r"([\\`*_{}\[\]<>|#~$!&])", r"\\\1", str(text))
-    return re.sub(r"\s+", " ", kept)
+    # What reads like an address is text, too, not a link.
+    return re.sub(r"\s+", " ", kept).replace("://", r"\://")

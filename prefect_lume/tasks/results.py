@@ -1,6 +1,6 @@
 """Tasks that store and load results."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 from prefect import task
@@ -8,10 +8,11 @@ from prefect.cache_policies import NO_CACHE
 
 from prefect_lume.config import open_context
 from prefect_lume.credentials import LumeServices
+from prefect_lume.errors import InvalidInputError, clip
 from prefect_lume.results import Result, ResultReference
 from prefect_lume.tasks._artifacts import publish
 from prefect_lume.tasks._references import as_result_reference
-from prefect_lume.tasks._run import provenance
+from prefect_lume.tasks._run import Provenance, provenance
 
 
 @task(name="store_result", cache_policy=NO_CACHE)
@@ -48,6 +49,7 @@ def store_result(
 
     Raises:
         EncodingError: A value cannot be stored; the message names its place.
+        InvalidInputError: An argument is not allowed.
         ConflictError: It is stored already, and `on_duplicate` is `raise`.
         StorageError: The results database cannot be used.
 
@@ -64,15 +66,7 @@ def store_result(
     """
     context = open_context(services)
     run = provenance(context, project_name)
-    result = result_type(
-        project_name=run.project_name,
-        flow_id=run.flow_id,
-        flow_run_id=run.flow_run_id,
-        deployment_id=run.deployment_id,
-        inputs=inputs,
-        outputs=outputs,
-        **fields,
-    )
+    result = _maker(result_type, run)(inputs, outputs, **fields)
     reference = context.results_db_service().store(result, on_duplicate=on_duplicate)
     if artifact:
         publish(result)
@@ -137,6 +131,7 @@ def store_results(
         A reference for each pair, in the same order.
 
     Raises:
+        InvalidInputError: One of them is no pair; those before it are stored.
         LumeError: One of them could not be stored: the first one's error, which says
             in a note how many failed. The others are stored.
 
@@ -152,17 +147,8 @@ def store_results(
     """
     context = open_context(services)
     run = provenance(context, project_name)
-    given = (
-        result_type(
-            project_name=run.project_name,
-            flow_id=run.flow_id,
-            flow_run_id=run.flow_run_id,
-            deployment_id=run.deployment_id,
-            inputs=inputs,
-            outputs=outputs,
-        )
-        for inputs, outputs in items
-    )
+    make = _maker(result_type, run)
+    given = (make(inputs, outputs) for inputs, outputs in _pairs(items))
     outcomes = context.results_db_service().store_many(given, on_duplicate)
     errors = {n: o.error for n, o in enumerate(outcomes) if o.error is not None}
     for place, error in errors.items():
@@ -172,6 +158,45 @@ def store_results(
         )
         raise error
     return [o.reference for o in outcomes if o.reference is not None]
+
+
+def _maker(result_type: type[Result], run: Provenance) -> Callable[..., Result]:
+    """Return what makes a result of this run out of inputs and outputs."""
+    given: object = result_type
+    if not (isinstance(given, type) and issubclass(given, Result)):
+        raise InvalidInputError(
+            f"result_type is Result or a class derived from it, not "
+            f"{clip(repr(given), 80)}."
+        )
+
+    def make(inputs: dict[str, Any], outputs: dict[str, Any], **fields: Any) -> Result:
+        return result_type(
+            project_name=run.project_name,
+            flow_id=run.flow_id,
+            flow_run_id=run.flow_run_id,
+            deployment_id=run.deployment_id,
+            inputs=inputs,
+            outputs=outputs,
+            **fields,
+        )
+
+    return make
+
+
+def _pairs(items: object) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    if not isinstance(items, Iterable):
+        raise InvalidInputError(
+            f"items are pairs of inputs and outputs, not {clip(repr(items), 80)}."
+        )
+    for place, item in enumerate(items):
+        match item:
+            case (dict(inputs), dict(outputs)):
+                yield inputs, outputs
+            case _:
+                raise InvalidInputError(
+                    f"Item {place} is {clip(repr(item), 80)}: each is a pair of two "
+                    f"dicts, inputs and outputs."
+                )
 
 
 @task(name="find_results", cache_policy=NO_CACHE, persist_result=False)

@@ -25,8 +25,8 @@ _UNITS: Final = {
 _DURATION: Final = re.compile(r"(?:\d{1,6}[wdhms])+", re.ASCII)
 _PART: Final = re.compile(r"(\d+)([wdhms])", re.ASCII)
 _LARGEST_FILE: Final = 1 << 20
-#: The largest number of results that may be asked for: no database has more.
-MOST: Final = (1 << 63) - 1
+#: The largest number of results that may be asked for.
+MOST: Final = 1_000_000_000
 
 
 class Duration(click.ParamType[timedelta]):

@@ -38,11 +38,14 @@ def open_results(services: LumeServices | str | None) -> ResultsService:
 
 
 @contextmanager
-def shown(title: str) -> Iterator[Callable[[int, int, int], None]]:
+def shown(
+    title: str, interrupted: str = "What was done stays; run it again to go on."
+) -> Iterator[Callable[[int, int, int], None]]:
     """Show a bar on the error stream, if that is a terminal, while the block runs.
 
     Args:
         title: What is being done.
+        interrupted: What somebody who stops it is told.
 
     Yields:
         To be called with documents done, documents in all, and bytes done.
@@ -64,7 +67,12 @@ def shown(title: str) -> Iterator[Callable[[int, int, int], None]]:
         def tell(done: int, total: int, size: int) -> None:
             bar.update(task, completed=done, total=total, size=size_text(size))
 
-        yield tell
+        try:
+            yield tell
+        except KeyboardInterrupt:
+            bar.stop()
+            click.echo(f"{title} was interrupted. {interrupted}", err=True)
+            raise
 
 
 def confirm(question: str) -> None:

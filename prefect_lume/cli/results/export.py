@@ -38,7 +38,7 @@ def command(
     results make equal files, whatever database they come out of.
     """
     service = open_results(services)
-    with shown("Exporting") as progress:
+    with shown("Exporting", "Nothing was written.") as progress:
         report = export_results(
             service, folder, projects or None, query, result_type, progress
         )

@@ -20,7 +20,9 @@ from prefect_lume.results.describing import MISSING, counted, describe, one_line
 from prefect_lume.results.flattening import flatten, header, plain, value_at
 
 #: Columns that a table shows unless others are asked for.
-_MOST_COLUMNS: Final = 6
+_MOST_COLUMNS: Final = 12
+#: Names that a message lists.
+_MOST_NAMES: Final = 4
 #: Characters of a text in a cell.
 _LONGEST: Final = 60
 
@@ -56,8 +58,8 @@ _LONGEST: Final = 60
     "columns",
     metavar="FIELD",
     multiple=True,
-    help="A field to show beside time and hash, such as outputs.sigma_x or flow_run_id. "
-    "It may be given many times.",
+    help="A field to show beside time and hash, such as outputs.sigma_x or "
+    "flow_run_id. It may be given many times.",
 )
 @click.option("--count", is_flag=True, help="Only say how many match.")
 @services_option
@@ -125,7 +127,7 @@ def _show_projects(service: ResultsService, *, as_json: bool) -> None:
         return
     table = plain_table("project", "results", "newest (UTC)", numbers=("results",))
     for row in rows:
-        add(table, row["project_name"], row["results"], _short(row["newest"]))
+        add(table, row["project_name"], row["results"], _short(str(row["newest"])))
     output().print(table)
 
 
@@ -154,26 +156,20 @@ def _as_json(result: Result) -> dict[str, Any]:
 
 def _print(results: Sequence[Result], wanted: tuple[str, ...]) -> None:
     """Print results as a table, and say what of them has no room in it."""
-    about = {
-        "stored (UTC)": [_short(header(r)["date_modified"]) for r in results],
-        "hash": [result.unique_hash[:12] for result in results],
-    }
-    types = [result.type_name for result in results]
-    runs = [(result.flow_run_id or "")[:8] for result in results]
-    # The room is for what was asked for, and for what tells something.
-    if not wanted and set(types) != {Result.result_type}:
-        about["type"] = types
-    if not wanted and any(runs):
-        about["flow run"] = runs
+    about = _about(results, brief=bool(wanted))
     console = output()
     if wanted:
         values = {name: [_field(r, name) for r in results] for name in wanted}
         left_out = []
     else:
         rows = [dict(flatten(result)) for result in results]
-        found = {n: [_cell(r.get(n, MISSING)) for r in rows] for n in _telling(rows)}
+        names = _telling(rows)
+        found = {
+            name: [_cell(row.get(name, MISSING)) for row in rows]
+            for name in names[:_MOST_COLUMNS]
+        }
         values = _fitting(found, console.width - _width(about))
-        left_out = [name for name in found if name not in values]
+        left_out = [name for name in names if name not in values]
         order = [name for row in rows for name in row]
         values = {name: values[name] for name in sorted(values, key=order.index)}
     table = plain_table(*about, *values, numbers=tuple(values))
@@ -186,8 +182,31 @@ def _print(results: Sequence[Result], wanted: tuple[str, ...]) -> None:
         if not any(values[name]):
             click.echo(f"None of these results has {one_line(name)}.", err=True)
     if left_out:
-        names = ", ".join(one_line(clip(name, _LONGEST)) for name in left_out)
-        click.echo(f"There is no room for {names}: use --column or --json.", err=True)
+        some = [one_line(clip(name, _LONGEST)) for name in left_out[:_MOST_NAMES]]
+        rest = len(left_out) - len(some)
+        told = ", ".join(some) + (f" and {rest} more" if rest else "")
+        click.echo(f"There is no room for {told}: use --column or --json.", err=True)
+
+
+def _about(results: Sequence[Result], *, brief: bool) -> dict[str, list[str]]:
+    """Return the columns that say what the results are.
+
+    Args:
+        results: The results.
+        brief: Leave the room to the columns that were asked for.
+    """
+    about = {
+        "stored (UTC)": [_short(header(r)["date_modified"]) for r in results],
+        "hash": [result.unique_hash[:12] for result in results],
+    }
+    types = [result.type_name for result in results]
+    runs = [(result.flow_run_id or "")[:8] for result in results]
+    # A column that says nothing takes no room either.
+    if not brief and set(types) != {Result.result_type}:
+        about["type"] = types
+    if not brief and any(runs):
+        about["flow run"] = runs
+    return about
 
 
 def _width(columns: Mapping[str, Sequence[str]]) -> int:
@@ -215,7 +234,7 @@ def _telling(rows: list[dict[str, Any]]) -> list[str]:
     small = [n for n in names if any(_is_small(row.get(n)) for row in rows)]
     differing = {n for n in small if len({repr(row.get(n)) for row in rows}) > 1}
     small.sort(key=lambda name: name not in differing)
-    return small[:_MOST_COLUMNS]
+    return small
 
 
 def _is_small(value: Any) -> bool:

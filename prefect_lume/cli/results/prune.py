@@ -21,6 +21,7 @@ from prefect_lume.cli.results._parameters import (
 )
 from prefect_lume.cli.results._running import confirm, open_results, shown
 from prefect_lume.cli.results._tables import add, output, plain_table
+from prefect_lume.errors import InvalidInputError
 from prefect_lume.results.describing import counted, size_text
 from prefect_lume.results.pruning import PruneReport, prune_results
 
@@ -72,8 +73,8 @@ def command(
     With both --older-than and --keep-last a result goes only if it is older and not
     among the newest. With neither, only expired results and unused blobs go.
     """
-    if query is not None and older_than is None and keep_last is None:
-        raise click.UsageError(
+    if query and older_than is None and keep_last is None:
+        raise InvalidInputError(
             "--query says among what to choose: add --older-than, --keep-last or both. "
             "To remove all that it finds use `prefect-lume results delete`."
         )

@@ -19,13 +19,19 @@ from prefect_lume.results.query.compare import (
 from prefect_lume.results.query.language import OPERATORS, prepare, validate
 from prefect_lume.results.query.match import compile_query, matches
 from prefect_lume.results.query.operands import escape_path
-from prefect_lume.results.query.ordering import Sort, prepare_projection, prepare_sort
+from prefect_lume.results.query.ordering import (
+    Sort,
+    check_page,
+    prepare_projection,
+    prepare_sort,
+)
 from prefect_lume.results.query.paths import project, resolve
 
 __all__ = [
     "MISSING",
     "OPERATORS",
     "Sort",
+    "check_page",
     "compile_query",
     "escape_path",
     "extreme_key",

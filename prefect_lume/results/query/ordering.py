@@ -3,13 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
 
-from prefect_lume.errors import QueryError
+from prefect_lume.errors import QueryError, clip
 from prefect_lume.results.query.language import check_path
 from prefect_lume.results.query.operands import escape_path
 from prefect_lume.results.query.paths import outermost
 
 Sort = str | Sequence[str | tuple[str, int]] | Mapping[str, int] | None
+
+
+#: More results than any database holds.
+_MOST: Final = (1 << 63) - 1
+
+
+def check_page(skip: int, limit: int | None) -> None:
+    """Refuse numbers of results that cannot be left out or asked for.
+
+    Args:
+        skip: How many results to leave out.
+        limit: The most to return; None means all.
+
+    Raises:
+        QueryError: One is negative, past 64 bits, or no whole number.
+    """
+    for name, value in (("skip", skip), ("limit", limit)):
+        given: object = value
+        if name == "limit" and given is None:
+            continue
+        whole = isinstance(given, int) and not isinstance(given, bool)
+        if not whole or not 0 <= value <= _MOST:  # type: ignore[operator]
+            raise QueryError(
+                f"{name} is a whole number from 0, not {clip(repr(given), 40)}."
+            )
 
 
 def prepare_sort(sort: Sort, *, stored: bool = False) -> list[tuple[str, int]]:

@@ -54,6 +54,12 @@ class Asked:
     exists: bool = False
     scalars: bool = False
 
+    @property
+    def comparison(self) -> tuple[str, Number] | None:
+        """Relation and operand, if one number is compared and nothing else asked."""
+        alone = Asked(numbers=self.numbers, scalars=self.scalars)
+        return self.numbers[0] if len(self.numbers) == 1 and self == alone else None
+
 
 def segments(path: str) -> list[str] | None:
     """Return a path's parts if servers can follow it, else None.

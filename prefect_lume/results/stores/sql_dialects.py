@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 from collections.abc import Sequence
 from typing import Final
 
@@ -48,6 +50,8 @@ from prefect_lume.results.stores.sql_values import (
 _SQLITE: Final = (3, 38)
 #: No float needs more characters; a longer whole number might overflow one.
 _LONGEST: Final = 24
+#: So many digits do not overflow one.
+_MOST_DIGITS: Final = 300
 _ZERO: Final[Expression] = literal_column("0e0", Double)
 
 
@@ -142,6 +146,10 @@ class PostgreSQLValues(Values):
         found = func.substring(_few(self.text(path)), "^[-0-9].*")
         return self.readable(cast(found, Double))
 
+    def nulls_first(self, key: Expression) -> Expression:
+        """Return a rising order; see the base class."""
+        return key.asc().nulls_first()
+
     def is_list(self, path: Sequence[str]) -> Expression:
         """Return whether there is a list at a path; see the base class."""
         return func.left(self.text(path), 1) == "["
@@ -161,36 +169,48 @@ class PostgreSQLValues(Values):
         self, path: Sequence[str], asked: Asked, absent: Expression
     ) -> Expression:
         """Return the answer, absence known; see the base class."""
-        if len(asked.numbers) == 1 and asked == asked.only_numbers():
-            return self._by_bucket(path, asked, absent)
+        if asked.comparison is not None:
+            return self._by_bucket(path, asked, absent, *asked.comparison)
         if not asked.numbers and asked.text_range is None:
             return self._by_text(path, asked, absent)
         return self._by_kind(path, asked, absent)
 
     def _by_bucket(
-        self, path: Sequence[str], asked: Asked, absent: Expression
+        self,
+        path: Sequence[str],
+        asked: Asked,
+        absent: Expression,
+        relation: str,
+        operand: Number,
     ) -> Expression:
-        ((relation, operand),) = asked.numbers
         low, high = sql_asked.band(operand)
+        text = self.text(path)
         # What is no number sorts last, what is not there first.
-        found = func.regexp_replace(_few(self.text(path)), "^[^-0-9].*", "nan")
+        found = func.regexp_replace(_few(text), "^[^-0-9].*", "nan")
         number = cast(func.coalesce(found, "-inf"), Double)
-        bounds = cast(literal(f"{{{-_GREATEST},{low},{high},inf}}", Text), ARRAY(Double))
-        outcomes = {0: absent, 1: zone(relation, -1), 3: zone(relation, 1)}
+        bounds = f"{{{-sys.float_info.max},{low},{high},inf}}"
+        equal = text.in_(sql_asked.spellings(operand))
+        kinds = {"{": self.outcomes(path, asked, false())["object"], "[": null()}
+        outcomes = {
+            0: absent,
+            1: zone(relation, -1),
+            2: case((equal, zone(relation, 0)), else_=null()),
+            3: zone(relation, 1),
+        }
         return case(
             outcomes,
-            value=func.width_bucket(number, bounds),
-            else_=self._by_kind(path, asked, absent),
+            value=func.width_bucket(number, cast(literal(bounds, Text), ARRAY(Double))),
+            else_=case(kinds, value=func.left(text, 1), else_=false()),
         )
 
     def _by_text(
         self, path: Sequence[str], asked: Asked, absent: Expression
     ) -> Expression:
         known = [sql_asked.json_text(text) for text in asked.texts]
-        known += [word for word, kind in _WORDS.items() if kind in asked.booleans]
+        known += [json.dumps(value) for value in asked.booleans]
         known += ["null"] if asked.null else []
         whole = func.regexp_replace(self.text(path), r"^\[.*", "[")
-        outcomes = {"": absent}
+        outcomes: dict[str, Expression] = {"": absent}
         if not asked.exists:
             outcomes |= {"[": null()} | dict.fromkeys(known, true())
         return case(
@@ -292,9 +312,8 @@ class MySQLValues(Values):
         if asked.numbers:
             number = one_of(self._number(text, *one) for one in asked.numbers)
         found = by_first(text, outcomes, number, absent)
-        alone = Asked(numbers=asked.numbers, scalars=asked.scalars)
-        if len(asked.numbers) == 1 and asked == alone:
-            found = self._by_interval(text, *asked.numbers[0], found)
+        if asked.comparison is not None:
+            found = self._by_interval(text, *asked.comparison, found)
         return found
 
     def _texts(self, asked: Asked, text: Expression, plain: Expression) -> Expression:

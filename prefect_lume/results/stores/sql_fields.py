@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
@@ -19,6 +18,8 @@ _RESULT = sql_tables.result
 _FIRST_PAGE: Final = 1000
 _LARGEST_PAGE: Final = 20_000
 _PAGE_TEXT: Final = 4 << 20
+#: So many more than are wanted are looked at, in the hope of the end of equal ones.
+_SPARE: Final = 100
 
 Fields = Iterator[tuple[str, list[dict[str, Any]]]]
 
@@ -53,24 +54,32 @@ def narrow(search: Search, path: str, way: int, most: int) -> None:
     if search.reader() is None:
         return
 
-    def last(search: Search) -> Select[Any]:
-        number = null() if search.values is None else search.values.number(parts)
+    def ends(search: Search) -> Select[Any]:
+        values = search.values
+        number = null() if values is None else way * values.number(parts)
+        key = number.label("n")
         return (
-            select(number.label("n"))
-            .where(*search.conditions, search.sure, number.is_not(None))
-            .order_by(number.desc() if way < 0 else number.asc())
-            .offset(most - 1)
-            .limit(1)
+            select(_RESULT.c.unique_hash, key, search.sure.label("sure"))
+            .where(*search.filters)
+            .order_by(key.asc() if values is None else values.nulls_first(key))
+            .limit(most + _SPARE)
         )
 
-    found = search.read(last)
-    bound = float(found[0].n) if found else math.inf
-    if search.values is None or not sql_asked.is_number(bound):
+    # First come those with no number, or one that must be looked at in Python.
+    found = search.read(ends)
+    if search.values is None:
         return
-    low, high = sql_asked.band(bound)
-    beyond = ("$lt", low) if way < 0 else ("$gt", high)
-    excluded = search.values.satisfies(parts, sql_asked.Asked(numbers=(beyond,)))
-    search.narrowing = excluded.is_not(true())
+    better = [float(row.n) for row in found if row.n is not None and row.sure]
+    if len(found) < most + _SPARE:
+        search.hashes = [row.unique_hash for row in found]
+    elif len(better) >= most and sql_asked.is_number(better[most - 1]):
+        _, high = sql_asked.band(better[most - 1])
+        if better[-1] > high:
+            search.hashes = [row.unique_hash for row in found]
+            return
+        beyond = ("$lt", -high) if way < 0 else ("$gt", high)
+        excluded = search.values.satisfies(parts, sql_asked.Asked(numbers=(beyond,)))
+        search.narrowing = excluded.is_not(true())
 
 
 def _readable(search: Search, paths: Sequence[str]) -> bool:

@@ -64,6 +64,10 @@ class Values(ABC):
     def number(self, path: Sequence[str]) -> Expression:
         """Return about the number at a path, NULL if there is none."""
 
+    def nulls_first(self, key: Expression) -> ColumnElement[Any]:
+        """Return a rising order in which NULL comes first."""
+        return key.asc()
+
     @abstractmethod
     def is_list(self, path: Sequence[str]) -> Expression:
         """Return whether there is a list at a path; NULL if nothing is there."""

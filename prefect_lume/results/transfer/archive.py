@@ -68,7 +68,8 @@ def read_manifest(folder: Path) -> Manifest:
         InvalidInputError: The manifest is not one that can be read.
     """
     if not folder.is_dir():
-        raise NotFoundError("folder", str(folder))
+        hint = "It is a file: name the folder." if folder.is_file() else ""
+        raise NotFoundError("folder", str(folder), hint=hint)
     path = folder / MANIFEST
     if not path.is_file():
         raise NotFoundError(
@@ -93,9 +94,10 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest.model_validate(found)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
+        place = ".".join(map(str, first["loc"])) or "all of it"
         raise InvalidInputError(
-            f"{path} is no manifest of exported results: {place} {clip(first['msg'])}."
+            f"{path} is no manifest of exported results: {place}: "
+            f"{clip(first['msg'])}."
         ) from error
 
 

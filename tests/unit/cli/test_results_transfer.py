@@ -109,8 +109,9 @@ def test_export_of_a_part(service, tmp_path):
         (("import", "FULL"), "not written by an export"),
         (("copy", "--from", "embedded", "--to", "embedded"), "one results database"),
         (("prune", "--query", "{}", "--project", "x"), "no project"),
-        (("prune", "--query", '{"a": 1}', "--yes"), "older_than, keep_last"),
+        (("prune", "--query", '{"a": 1}', "--yes"), "--older-than, --keep-last"),
         (("prune", "--keep-last", "1"), "add --yes"),
+        (("prune", "--older-than", "999999w", "--yes"), "36525 days"),
         (("delete", "linac"), "--query '{}' stands for all"),
         (("delete", "linak", "--query", "{}"), "Did you mean 'linac'"),
         (("delete", "linac", "--hash", "0f", "--yes"), "'0f'"),
@@ -283,6 +284,33 @@ def test_delete(service, monkeypatch):
     assert [result.unique_hash for result in service.find("injector")] == [some[1]]
     outcome = run("delete", "injector", "--query", "{}", "--type", "Impact", "--yes")
     assert "Removed 0 results" in outcome.stdout
+
+
+def test_a_damaged_result_is_deleted_by_the_beginning_of_its_hash(service):
+    """Nothing of it but its hash is read; an ambiguous beginning would be refused."""
+    one = service.find_one("linac").unique_hash
+    with service.db_service.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "update result set document = replace(document, 'day', 'dai') "
+            "where unique_hash = ?",
+            (one,),
+        )
+    assert run("show", "linac", one[:8]).exit_code == 1
+    outcome = run("delete", "linac", "--hash", one[:8], "--yes")
+    assert outcome.stdout == "Removed 1 result of the project 'linac'.\n"
+    assert counts(service)["linac"] == 2
+
+
+def test_who_interrupts_is_told_what_stays(service, tmp_path, monkeypatch):
+    """Ctrl-C ends a command with status 1 and says what became of its work."""
+
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("prefect_lume.cli.results.export.export_results", interrupted)
+    outcome = run("export", tmp_path / "out")
+    assert outcome.exit_code == 1
+    assert "Exporting was interrupted. Nothing was written." in outcome.stderr
 
 
 def test_progress_goes_to_the_error_stream(service, tmp_path):

@@ -4,12 +4,19 @@ import threading
 
 import pytest
 from prefect.filesystems import LocalFileSystem
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from pydantic import SecretStr
 
 from prefect_lume import config
 from prefect_lume.config import Context, configure, current_context, open_context
+from prefect_lume.config.current import load_services
 from prefect_lume.credentials import LumeServices, MongoDBCredentials, MySQLCredentials
-from prefect_lume.errors import ConfigurationError, NotFoundError, SchemaError
+from prefect_lume.errors import (
+    ConfigurationError,
+    ConnectionFailedError,
+    NotFoundError,
+    SchemaError,
+)
 from prefect_lume.results import Result
 from prefect_lume.settings import LumeSettings
 
@@ -22,6 +29,15 @@ def own_home(tmp_path, monkeypatch):
     configure()
     yield
     configure()
+
+
+def test_a_prefect_server_that_is_down_is_named():
+    """A Block cannot be loaded then; the message says from where."""
+    with (
+        temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}),
+        pytest.raises(ConnectionFailedError, match=r"127\.0\.0\.1:1/api.*'shared'"),
+    ):
+        load_services("shared")
 
 
 def test_empty_block_is_the_embedded_default(tmp_path):

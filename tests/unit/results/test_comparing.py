@@ -141,3 +141,19 @@ def test_large_values_are_loaded_only_if_their_hashes_differ():
     first, other = lazily(np.array([1.0])), lazily(np.array([2.0]))
     assert differences(first, other) == {"outputs.a": ("value", 1.0)}
     assert len(loaded) == 2
+
+
+def test_what_cannot_be_compared_is_refused():
+    """References, unknown fields and tolerances that are no numbers are errors."""
+    one = Result(project_name="p", inputs={"n": 10**400})
+    other = Result(project_name="p", inputs={"n": 10**401})
+    with pytest.raises(InvalidInputError, match="not ResultReference"):
+        compare_results([one.reference(), other.reference()])
+    with pytest.raises(InvalidInputError, match="'inputs', 'outputs'"):
+        compare_results([one, other], parts=["outcome"])
+    with pytest.raises(InvalidInputError, match="numbers from 0"):
+        compare_results([one, other], rel_tol="0.1")
+    (difference,) = compare_results(
+        [one, other], rel_tol=0.1, parts="inputs"
+    ).differences
+    assert difference.path == "inputs.n"

@@ -29,6 +29,15 @@ def found(inputs: dict[str, Any], query: dict[str, Any]) -> bool:
     return language.matches(tree, language.prepare(query))
 
 
+@pytest.mark.parametrize(
+    ("skip", "limit"), [(-1, None), (0, -1), (0, 10**30), ("1", None), (0, 2.0)]
+)
+def test_a_page_is_of_whole_numbers(skip, limit):
+    """What cannot be left out or asked for is refused before any store sees it."""
+    with pytest.raises(QueryError, match="is a whole number from 0"):
+        language.check_page(skip, limit)
+
+
 class TestValidate:
     def test_every_operator_of_the_language_is_allowed(self):
         """The documented operators pass, each with an operand of its kind."""

@@ -30,8 +30,8 @@ def lazily(value):
         (pd.DataFrame({"a": [1]}), "table, 1 rows, 1 columns"),
         ({}, "{}"),
         ([0] * 9, "list of 9"),
-        (b"1234", "4 B of bytes"),
-        (lazily(np.zeros((2, 3))), "<f8[2 x 3]"),
+        (b"1234", "bytes, 4 B"),
+        (lazily(np.zeros((2, 3))), "float64[2 x 3]"),
         (lazily(pd.DataFrame({"a": [1, 2]})), "dataframe, 2 rows"),
         (lazily(b"a" * 2048), "bytes, 2.0 KiB"),
     ],
@@ -67,7 +67,7 @@ def test_values_are_flat_and_plain():
         "inputs.odd": "inf",
         "outputs.list": [1, [2, None]],
         "outputs.array": "float64[3] 0 … 0",
-        "outputs.raw": "1 B of bytes",
+        "outputs.raw": "bytes, 1 B",
         "config.k": True,
     }
     assert json.dumps(header(result))

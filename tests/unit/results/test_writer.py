@@ -129,6 +129,25 @@ class TestStoreMany:
         assert results.count("scan") == 30
         assert {o.status for o in outcomes[:10]} == {"present"}
 
+    def test_what_came_before_an_error_of_the_caller_is_stored(self, results):
+        """When the generator raises, its error comes on, after all that it gave."""
+
+        def measured() -> Iterator[Result]:
+            yield from scan(5)
+            raise RuntimeError("the device is gone")
+
+        with pytest.raises(RuntimeError, match="device") as caught:
+            results.store_many(measured(), batch_size=2)
+        assert results.count("scan") == 5
+        assert "after 5 results, of which 5 are stored" in caught.value.__notes__[0]
+
+    def test_what_is_no_result_is_refused(self, results):
+        """One alone is an error, one among many an outcome of its own."""
+        with pytest.raises(InvalidInputError, match="What is stored is a Result"):
+            results.store({"inputs": {}})
+        outcomes = results.store_many([{"inputs": {}}, *scan(1)])
+        assert [o.status for o in outcomes] == ["failed", "stored"]
+
     def test_nothing_is_stored_of_nothing(self, results):
         """No results, no outcomes, no project."""
         assert results.store_many([]) == []

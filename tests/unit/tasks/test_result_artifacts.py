@@ -61,12 +61,28 @@ def test_one_item_that_cannot_be_stored_is_named(services):
     assert open_context(services).results_db_service().count("default") == 2
 
 
+@pytest.mark.parametrize(
+    ("items", "words"),
+    [(5, "pairs"), ([{"k": 1, "y": 2}], "Item 0"), ([({}, {}), ({}, 1)], "Item 1")],
+)
+def test_what_is_no_pair_is_refused(services, items, words):
+    """Items are pairs of dicts; the message names the first that is not."""
+    with pytest.raises(InvalidInputError, match=words):
+        store_results.fn(items, services=services)
+
+
+def test_a_type_is_a_class(services):
+    """The name of a type is not enough to make a result."""
+    with pytest.raises(InvalidInputError, match="result_type is Result"):
+        store_result.fn({}, {}, result_type="Generic", services=services)
+
+
 def test_a_run_shows_its_result(services):
     """The table and the picture are artifacts of the run and of the task."""
 
     @flow(name="shown")
     def shown():
-        outputs = {"text": "a|b <b>*x*</b>", "wave": np.arange(10)}
+        outputs = {"text": "a|b <b>*x*</b>", "at": "http://x", "wave": np.arange(10)}
         return store_result({"k": 1}, outputs, services=services, artifact=True)
 
     state = shown(return_state=True)
@@ -76,6 +92,7 @@ def test_a_run_shows_its_result(services):
     table, picture = found[name], found[f"{name}-plot"]
     assert table.task_run_id is not None
     assert r"| outputs.text | 'a\|b \<b\>\*x\*\</b\>' |" in table.data
+    assert r"| outputs.at | 'http\://x' |" in table.data
     assert picture.data.startswith("data:image/png;base64,iVBOR")
     assert state.result().unique_hash in table.description
 
