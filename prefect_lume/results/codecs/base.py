@@ -38,19 +38,22 @@ class VerifiedLoader:
     around nothing that may return something else than what was asked for.
 
     Attributes:
-        load: Returns the bytes of a blob by its SHA-256: each time as memory of their
-            own, for the value that is decoded may be a view of it.
+        load: Returns the bytes of a blob by its SHA-256, and its size if that is
+            known: more must not be read. Each time it is memory of their own, for the
+            value that is decoded may be a view of it.
 
     Example:
-        >>> VerifiedLoader({"ca97...": b"a"}.__getitem__)("ca97...")
+        >>> VerifiedLoader(lambda sha256, size=None: b"a")("ca97...")
         b'a'
     """
 
-    load: LoadBlob
+    load: Callable[..., bytes | bytearray | memoryview]
 
-    def __call__(self, sha256: str) -> bytes | bytearray | memoryview:
+    def __call__(
+        self, sha256: str, size: int | None = None
+    ) -> bytes | bytearray | memoryview:
         """Return the bytes of a blob."""
-        return self.load(sha256)
+        return self.load(sha256, size)
 
 
 _MOST_PARTS: Final = 24
@@ -218,7 +221,10 @@ class Fields:
         size = self.integer("size", 0)
         if decoder.load_blob is None:
             raise self.error("lies in a blob, and nothing was given to load blobs with")
-        data = decoder.load_blob(digest)
+        if isinstance(decoder.load_blob, VerifiedLoader):
+            data = decoder.load_blob(digest, size)
+        else:
+            data = decoder.load_blob(digest)
         if not isinstance(data, bytes | bytearray | memoryview):
             raise self.error(f"got no bytes for the blob {digest}")
         if memoryview(data).nbytes != size:

@@ -131,8 +131,12 @@ class BlobStore(ABC):
         return BlobInfo(digest, size)
 
     @final
-    def get_blob(self, sha256: str) -> bytearray:
+    def get_blob(self, sha256: str, size: int | None = None) -> bytearray:
         """Return a blob's content, verified against its hash.
+
+        Args:
+            sha256: The blob.
+            size: Its size in bytes, if it is known: no more is read.
 
         Raises:
             NotFoundError: There is no such blob.
@@ -143,6 +147,8 @@ class BlobStore(ABC):
             for piece in self.read_blob(sha256):
                 digest.update(piece)
                 content += piece
+                if size is not None and len(content) > size:
+                    break
             if digest.hexdigest() != sha256:
                 raise _damaged(sha256, digest.size)
         return content

@@ -96,8 +96,7 @@ def read_manifest(folder: Path) -> Manifest:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "all of it"
         raise InvalidInputError(
-            f"{path} is no manifest of exported results: {place}: "
-            f"{clip(first['msg'])}."
+            f"{path} is no manifest of exported results: {place}: {clip(first['msg'])}."
         ) from error
 
 

@@ -112,13 +112,13 @@ def test_nan_counts_the_same_in_every_part():
 def test_a_verified_loader_is_not_checked_again():
     """What it returns has its hash; its size is checked all the same."""
     encoded = encode(b"a" * 10, threshold=0)
-    assert decode(encoded.tree, load_blob=VerifiedLoader(lambda _: b"b" * 10)) == (
+    assert decode(encoded.tree, load_blob=VerifiedLoader(lambda *_: b"b" * 10)) == (
         b"b" * 10
     )
     with pytest.raises(IntegrityError):
         decode(encoded.tree, load_blob=lambda _: b"b" * 10)
     with pytest.raises(IntegrityError, match="9 bytes instead of 10"):
-        decode(encoded.tree, load_blob=VerifiedLoader(lambda _: b"b" * 9))
+        decode(encoded.tree, load_blob=VerifiedLoader(lambda *_: b"b" * 9))
 
 
 def test_stored_bytes_are_the_envelope_of_a_blob():
