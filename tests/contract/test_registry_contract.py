@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +19,6 @@ from prefect_lume.errors import (
     NotFoundError,
 )
 from prefect_lume.registry import ModelDBService, SubflowEntry
-from prefect_lume.storage.sql import get_engine
 
 DATABASES = [
     "sqlite",
@@ -40,15 +38,11 @@ OTHER_SHA = "cd" * 32
 
 
 @pytest.fixture(params=DATABASES)
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    url = (
-        f"sqlite:///{tmp_path / 'registry.db'}"
-        if request.param == "sqlite"
-        else request.getfixturevalue(f"{request.param}_url")
-    )
-    engine = get_engine(url)
-    yield engine
-    engine.dispose()
+def engine(
+    request: pytest.FixtureRequest,
+    emptied_database: Callable[[str, Callable[[Engine], None]], Engine],
+) -> Engine:
+    return emptied_database(request.param, migrations.upgrade)
 
 
 @pytest.fixture
@@ -849,15 +843,18 @@ def test_statements_do_not_grow_with_rows(
     registry: ModelDBService, statements: Callable[[Callable[[], Any]], int]
 ) -> None:
     """Every read is one statement, for one row as for hundreds."""
+    first: dict[str, int] = {}
     reads: dict[str, Callable[[], Any]] = {
         "models": registry.get_models,
         "deployments": registry.get_deployments,
         "projects": registry.get_projects,
         "flows": registry.get_flows,
-        "model": lambda: registry.get_model(model_id=1),
-        "deployment": lambda: registry.get_deployment(deployment_id=1),
-        "live": lambda: registry.get_live_deployment(1),
-        "latest": lambda: registry.get_latest_deployment(1),
+        "model": lambda: registry.get_model(model_id=first["model"]),
+        "deployment": lambda: registry.get_deployment(
+            deployment_id=first["deployment"]
+        ),
+        "live": lambda: registry.get_live_deployment(first["model"]),
+        "latest": lambda: registry.get_latest_deployment(first["model"]),
         "project": lambda: registry.get_project("test"),
         "flow": lambda: registry.get_flow(flow_name="0"),
         "chain": lambda: registry.get_flow_of_flows(flow_name="chain"),
@@ -868,6 +865,8 @@ def test_statements_do_not_grow_with_rows(
         for i in numbers:
             model_id = add_model(registry, author=str(i))
             number = add_deployment(registry, model_id, entrypoints=None)
+            first.setdefault("model", model_id)
+            first.setdefault("deployment", number)
             add_flow(registry, str(i), number)
             registry.store_project(f"p{i}")
             entries.append(entry(str(i), i + 1))

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pymongo import MongoClient
+from sqlalchemy import Engine
 
-from prefect_lume.results.stores import DBService, MongoDBService, SQLDBService
+from prefect_lume.results.stores import (
+    DBService,
+    MongoDBService,
+    SQLDBService,
+    sql_tables,
+)
 from prefect_lume.storage.mongo import database_of, get_client
 from prefect_lume.storage.sql import get_engine
 from prefect_lume.testing import DBServiceContract, IndexOptionsContract
@@ -21,6 +27,18 @@ def sql_service(url: str) -> Iterator[SQLDBService]:
     service.create_tables()
     yield service
     engine.dispose()
+
+
+@pytest.fixture
+def on_server(
+    emptied_database: Callable[[str, Callable[[Engine], None]], Engine],
+) -> Callable[[str], SQLDBService]:
+    """Opens the results database on a server, which is empty."""
+
+    def open_service(name: str) -> SQLDBService:
+        return SQLDBService(emptied_database(name, sql_tables.metadata.create_all))
+
+    return open_service
 
 
 class TestSQLite(DBServiceContract, IndexOptionsContract):
@@ -46,22 +64,25 @@ class TestSQLiteInMemory(DBServiceContract, IndexOptionsContract):
         engine.dispose()
 
 
+@pytest.mark.service("mysql")
 class TestMySQL(DBServiceContract, IndexOptionsContract):
     @pytest.fixture
-    def db_service(self, mysql_url: str) -> Iterator[DBService]:
-        yield from sql_service(mysql_url)
+    def db_service(self, on_server: Callable[[str], DBService]) -> DBService:
+        return on_server("mysql")
 
 
+@pytest.mark.service("mariadb")
 class TestMariaDB(DBServiceContract, IndexOptionsContract):
     @pytest.fixture
-    def db_service(self, mariadb_url: str) -> Iterator[DBService]:
-        yield from sql_service(mariadb_url)
+    def db_service(self, on_server: Callable[[str], DBService]) -> DBService:
+        return on_server("mariadb")
 
 
+@pytest.mark.service("postgresql")
 class TestPostgreSQL(DBServiceContract, IndexOptionsContract):
     @pytest.fixture
-    def db_service(self, postgresql_url: str) -> Iterator[DBService]:
-        yield from sql_service(postgresql_url)
+    def db_service(self, on_server: Callable[[str], DBService]) -> DBService:
+        return on_server("postgresql")
 
 
 class TestMongoDB(DBServiceContract, IndexOptionsContract):

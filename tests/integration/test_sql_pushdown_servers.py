@@ -7,15 +7,25 @@ import random
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
+from prefect_lume.results import Result
 from prefect_lume.results import query as language
 from prefect_lume.results.codecs import Encoded
+from prefect_lume.results.index import Index
 from prefect_lume.results.stores.sql import SQLDBService
 from prefect_lume.results.stores.sql_search import Search
 from prefect_lume.storage.sql import get_engine
 from prefect_lume.testing import generated_values, make_document
 
 SERVERS = ("postgresql_url", "mariadb_url", "mysql_url")
+
+
+class Indexed(Result):
+    """A result with an index, and one that is unique."""
+
+    result_type = "Indexed"
+    indices = (Index(("inputs.group",)), Index(("inputs.n",), unique=True))
 
 
 def opened(request: pytest.FixtureRequest, server: str) -> SQLDBService:
@@ -122,3 +132,112 @@ def test_sparse_and_dense_answers_are_complete_and_in_order(
             found = store.find("contract", query, [("date_modified", way)])
             numbers = [tree["inputs"]["x"] for tree in found]
             assert numbers == [n for n in range(1300) if n > bound][::way]
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("way", [1, -1])
+def test_the_first_by_a_value_are_those_that_python_finds(
+    request: pytest.FixtureRequest, server: str, way: int
+) -> None:
+    """With a limit, equal numbers, what is no number and absence keep their order."""
+    store = opened(request, server)
+    chance = random.Random(3)
+    odd: list[Any] = [None, "a", True, [5, 1], {"a": 1}, 10**30, -(10**30), 0.0]
+    documents = [
+        make_document(inputs={"x": chance.choice(odd)} if n % 50 == 0 else {"x": n % 7})
+        if n % 11
+        else make_document(inputs={"y": n})
+        for n in range(400)
+    ]
+    documents += [make_document(outputs={"z": n, "w": n / 3}) for n in range(300)]
+    unique = {document.tree["_id"]: document for document in documents}
+    fill(store, list(unique.values()))
+    for path in ("inputs.x", "outputs.z", "outputs.w"):
+        for limit in (1, 10, 150):
+            for query in ({}, {"outputs.z": {"$gt": 20}}, {path: {"$lt": 4}}):
+                asked = language.prepare(query)
+                trees = [d.tree for d in unique.values()]
+                expected = [t for t in trees if language.matches(t, asked)]
+                expected.sort(key=lambda tree: tree["_id"])
+                expected.sort(
+                    key=lambda tree, path=path: language.sort_key(tree, path, way),
+                    reverse=way < 0,
+                )
+                found = store.find("contract", asked, [(path, way)], limit=limit)
+                assert ids(found) == ids(expected[:limit]), (path, limit, query)
+
+
+def plans(store: SQLDBService, query: dict[str, Any]) -> list[str]:
+    """Return how the server ran each statement of a query, as it explains it."""
+    asked: list[tuple[str, Any]] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    event.listen(store.engine, "before_cursor_execute", note)
+    try:
+        assert list(store.find("contract", query))
+    finally:
+        event.remove(store.engine, "before_cursor_execute", note)
+    found = []
+    with store.engine.connect() as connection:
+        for statement, parameters in asked:
+            plan = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)
+            # What MySQL and MariaDB might have used is no matter.
+            rows = [{**row, "possible_keys": None} for row in plan.mappings()]
+            found.append(str(rows))
+    # The few definitions of indices may be read as they lie.
+    return [plan for plan in found if "result_index'" not in plan]
+
+
+@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"flow_run_id": "run-17"},
+        {"inputs.n": 17, "result_type": "Indexed"},
+        {"inputs.group": "g1", "result_type": "Indexed"},
+    ],
+)
+def test_a_lookup_by_an_index_walks_no_other(
+    request: pytest.FixtureRequest, server: str, query: dict[str, Any]
+) -> None:
+    """The order of time is not what a server looks a few documents up by."""
+    store = opened(request, server)
+    store.prepare([Indexed])
+    fill(
+        store,
+        [
+            make_document(
+                inputs={"n": n, "group": f"g{n // 10}"},
+                result_type="Indexed",
+                flow_run_id=f"run-{n}",
+                date_modified=f"2026-01-01T{n // 60:02}:{n % 60:02}:00.000000Z",
+            )
+            for n in range(1400)
+        ],
+    )
+    with store.engine.begin() as connection:
+        analyse = "ANALYZE" if server == "postgresql_url" else "ANALYZE TABLE"
+        for table in ("result", "result_index_key"):
+            connection.exec_driver_sql(f"{analyse} {table}").close()
+    for plan in plans(store, language.prepare(query)):
+        assert "ix_result_date_modified" not in plan
+        assert "Seq Scan on result " not in plan
+        assert "'ALL'" not in plan
+
+
+def test_one_document_that_mysql_cannot_read_is_the_only_one_python_tests(
+    mysql_url: str,
+) -> None:
+    """At half a surrogate pair it raises: asked again, with a guard, it does not."""
+    store = SQLDBService(get_engine(mysql_url))
+    store.create_tables()
+    fill(store, [make_document(inputs={"x": n}) for n in range(50)])
+    fill(store, [make_document(inputs={"x": 99, "a": "\ud800"})])
+    for _ in range(2):
+        query = language.prepare({"inputs.x": {"$gte": 40}})
+        search = Search(store._transactions, "contract", query)
+        assert search.count() == 11
+        assert search.verdict is not None
+    store.engine.dispose()

@@ -12,8 +12,8 @@ import os
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -21,7 +21,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, Connection
+    from sqlalchemy import URL, Connection, Engine
 
 VARIABLES = {
     "mysql": "LUME_TEST_MYSQL_URL",
@@ -208,6 +208,39 @@ def postgresql_url(request: pytest.FixtureRequest) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def emptied_database(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[str, Callable[[Engine], None]], Engine]]:
+    """Gives the database that the tests of a file have in common on a server.
+
+    Making a database and its tables takes longer than most tests do. Here both are
+    made once, by the function that is given, and each call removes all rows. For
+    tests that leave the tables as they are, and carry the mark of the server
+    themselves. The name "sqlite" stands for a file.
+    """
+    from prefect_lume.storage.sql import get_engine
+
+    with ExitStack() as stack:
+        engines: dict[str, Engine] = {}
+
+        def give(name: str, make_tables: Callable[[Engine], None]) -> Engine:
+            if name in engines:
+                _remove_rows(engines[name])
+                return engines[name]
+            if name == "sqlite":
+                url = f"sqlite:///{tmp_path_factory.mktemp('shared') / 'shared.db'}"
+            else:
+                made = _fresh_sql_database(name, _url_of(name))
+                url = stack.enter_context(made)
+            engines[name] = get_engine(url)
+            stack.callback(engines[name].dispose)
+            make_tables(engines[name])
+            return engines[name]
+
+        yield give
+
+
 @pytest.fixture
 def mongodb_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of a fresh database on a server that speaks MongoDB's protocol."""
@@ -303,6 +336,21 @@ def _fresh_sql_database(service: str, text: str) -> Iterator[str]:
         for session in listed.scalars().all():
             connection.exec_driver_sql(f"KILL {session:d}")
         connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}")
+
+
+def _remove_rows(engine: Engine) -> None:
+    """Delete the rows of this package's tables, first those that refer to others."""
+    from sqlalchemy import inspect
+
+    from prefect_lume.registry.tables import metadata as registry
+    from prefect_lume.results.stores.sql_tables import metadata as results
+
+    there = set(inspect(engine).get_table_names())
+    with engine.begin() as connection:
+        for metadata in (registry, results):
+            for table in reversed(metadata.sorted_tables):
+                if table.name in there:
+                    connection.execute(table.delete())
 
 
 @contextmanager

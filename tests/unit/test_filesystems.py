@@ -226,10 +226,10 @@ for name in ("small", "large"):
 
 
 def test_a_large_file_takes_little_memory(tmp_path):
-    """Up and down, 256 MB take less than 64 MB more than a small file does."""
+    """Up and down, 128 MB take less than 64 MB more than a small file does."""
     (tmp_path / "small").write_bytes(LARGE)
     with (tmp_path / "large").open("wb") as file:
-        for _ in range(256):
+        for _ in range(128):
             file.write(os.urandom(1 << 20))
     done = subprocess.run(
         [sys.executable, "-c", MEMORY, tmp_path],

@@ -58,6 +58,53 @@ def test_without_services_the_run_passes_and_says_what_it_left_out(
     )
 
 
+@pytest.mark.parametrize("required", ["", "1"])
+def test_workers_tell_what_they_left_out(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, required: str
+) -> None:
+    """Spread over two processes, nothing that was left out is forgotten."""
+    monkeypatch.setenv("LUME_REQUIRE_SERVICES", required)
+    module = "import pytest\npytest.skip('not here', allow_module_level=True)"
+    project.makepyfile(test_one=SUITE, test_two=SUITE, test_three=module)
+    result = project.runpytest("--numprocesses=2", "--dist=loadfile")
+    outcome = {"errors": 4, "failed": 2, "skipped": 1} if required else {"skipped": 7}
+    result.assert_outcomes(passed=2, **outcome)
+    assert (result.ret == pytest.ExitCode.OK) == (not required)
+    result.stdout.fnmatch_lines(
+        [
+            "!*6 tests NOT RUN: SERVICES ARE MISSING*!",
+            "mongodb: 4 tests left out, LUME_TEST_MONGODB_URL is not set",
+            "mysql: 4 tests left out, LUME_TEST_MYSQL_URL is not set",
+            *(
+                ["!*SKIPPED, BUT MUST RUN*!", "test_three.py: not here"]
+                * bool(required)
+            ),
+        ]
+    )
+
+
+def test_a_skip_on_a_worker_fails_a_run_that_requires_services(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One skipped test or module, in whichever process, makes the run fail."""
+    skip = "import pytest\ndef test_it(): pytest.skip('not today')"
+    module = "import pytest\npytest.skip('not here', allow_module_level=True)"
+    project.makepyfile(
+        test_one="def test_one(): pass", test_two=skip, test_three=module
+    )
+    assert project.runpytest("--numprocesses=2").ret == pytest.ExitCode.OK
+    monkeypatch.setenv("LUME_REQUIRE_SERVICES", "1")
+    result = project.runpytest("--numprocesses=2")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "!*SKIPPED, BUT MUST RUN*!",
+            "test_three.py: not here",
+            "test_two.py::test_it: not today",
+        ]
+    )
+
+
 def test_what_was_left_out_is_said_after_everything_else(
     project: pytest.Pytester,
 ) -> None:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import (
-    ARRAY,
     BINARY,
     JSON,
     Dialect,
@@ -29,6 +28,7 @@ from sqlalchemy import (
     true,
     type_coerce,
 )
+from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.sql.selectable import LateralFromClause
 
 from prefect_lume.results.stores import sql_asked, sql_tables
@@ -136,9 +136,9 @@ class PostgreSQLValues(Values):
 
     def text(self, path: Sequence[str]) -> Expression:
         """Return a value's JSON text; see the base class."""
-        # The path is of the characters of sql_asked only, so that it needs no escapes.
-        array = "{" + ",".join(f'"{part}"' for part in path) + "}"
-        value = cast(DOCUMENT, JSON).op("#>")(cast(literal(array, Text), ARRAY(Text)))
+        # Each part as a text: a cast to an array would be made anew for every row.
+        where = array([cast(literal(part), Text) for part in path])
+        value = cast(DOCUMENT, JSON).op("#>")(where)
         return cast(value, Text)
 
     def number(self, path: Sequence[str]) -> Expression:
@@ -188,7 +188,8 @@ class PostgreSQLValues(Values):
         # What is no number sorts last, what is not there first.
         found = func.regexp_replace(_few(text), "^[^-0-9].*", "nan")
         number = cast(func.coalesce(found, "-inf"), Double)
-        bounds = f"{{{-sys.float_info.max},{low},{high},inf}}"
+        ends = (-sys.float_info.max, low, high, math.inf)
+        bounds = array([literal(end, Double) for end in ends])
         equal = text.in_(sql_asked.spellings(operand))
         kinds = {"{": self.outcomes(path, asked, false())["object"], "[": null()}
         outcomes = {
@@ -199,7 +200,7 @@ class PostgreSQLValues(Values):
         }
         return case(
             outcomes,
-            value=func.width_bucket(number, cast(literal(bounds, Text), ARRAY(Double))),
+            value=func.width_bucket(number, bounds),
             else_=case(kinds, value=func.left(text, 1), else_=false()),
         )
 
@@ -266,10 +267,19 @@ class MySQLValues(Values):
 
     Args:
         canonical: The server returns the text of numbers as it was written.
+        guarded: Only what the server holds for JSON is read.
     """
 
-    def __init__(self, *, canonical: bool) -> None:
+    def __init__(self, *, canonical: bool, guarded: bool = False) -> None:
         self._canonical = canonical
+        self._guarded = guarded
+
+    def careful(self) -> Values | None:
+        """Return a slower reader for damaged documents; see the base class."""
+        # MariaDB does not raise.
+        if self._canonical or self._guarded:
+            return None
+        return MySQLValues(canonical=False, guarded=True)
 
     def exact(self) -> bool:
         """Return whether numbers come as they are stored; see the base class."""
@@ -284,11 +294,20 @@ class MySQLValues(Values):
         """Return about the number at a path; see the base class."""
         text = self.text(path)
         digits = func.left(text, 1).in_(list("-0123456789"))
-        return case((digits, text.op("+", return_type=Double())(_ZERO)), else_=null())
+        number: Expression = text.op("+", return_type=Double())(_ZERO)
+        return self.readable(case((digits, number), else_=null()))
 
     def is_list(self, path: Sequence[str]) -> Expression:
         """Return whether there is a list at a path; see the base class."""
         return func.left(self.text(path), 1) == "["
+
+    def readable(self, expression: Expression) -> Expression:
+        """Return an expression, guarded; see the base class."""
+        if not self._guarded:
+            return expression
+        # MySQL raises at half a surrogate pair, and at numbers too large for a float.
+        # Where a document is nested more than a hundred deep, it raises here, too.
+        return case((func.json_valid(DOCUMENT) == 1, expression), else_=null())
 
     def absent(self, path: Sequence[str], outcome: Expression) -> Expression:
         """Return the outcome if nothing is at a path; see the base class."""

@@ -70,6 +70,7 @@ class Pages:
         if limit == 0:
             return iter(())
         search = Search(self._transactions, collection, query)
+        search.narrow()
         keys = sql_plan.order(pairs)
         if keys is not None:
             found = _matching(search, _texts(search, keys, stop))
@@ -138,20 +139,27 @@ def _texts(search: Search, keys: Keys, most: int | None) -> Found:
 
 def _few(search: Search, hashes: Sequence[str], keys: Keys) -> Found:
     rows: list[Row[Any]] = []
+    whole = len(hashes) <= _FIRST_PAGE
     for start in range(0, len(hashes), _BY_HASH_AT_ONCE):
         some = hashes[start : start + _BY_HASH_AT_ONCE]
 
         def page(search: Search, some: Sequence[str] = some) -> Select[Any]:
             # The result type is in no index that has the keys: SQLite would scan such
             # an index from end to end instead of looking the hashes up.
+            other = [_RESULT.c.document, search.still] if whole else []
             return (
                 _columns(keys)
-                .add_columns(_RESULT.c.result_type)
+                .add_columns(_RESULT.c.result_type, *other)
                 .where(search.conditions[0], _RESULT.c.unique_hash.in_(some))
             )
 
         rows += search.read(page)
-    yield from search.documents(_sorted(rows, keys))
+    if not whole:
+        yield from search.documents([row.unique_hash for row in _sorted(rows, keys)])
+        return
+    for row in _sorted(rows, keys):
+        if row.sure is not False:
+            yield row.document, row.sure is True
 
 
 def _columns(keys: Keys) -> Select[Any]:
@@ -163,11 +171,11 @@ def _ordering(keys: Keys) -> list[ColumnElement[Any]]:
     return [key.asc() if way > 0 else key.desc() for key, way in keys]
 
 
-def _sorted(rows: Sequence[Row[Any]], keys: Keys) -> list[str]:
+def _sorted(rows: Sequence[Row[Any]], keys: Keys) -> list[Row[Any]]:
     ordered = list(rows)
     for place in reversed(range(len(keys))):
         ordered.sort(key=lambda row: row[place], reverse=keys[place][1] < 0)
-    return [row.unique_hash for row in ordered]
+    return ordered
 
 
 def _window(search: Search, keys: Keys) -> tuple[list[Any] | None, Sequence[Row[Any]]]:
@@ -205,7 +213,9 @@ def _keys_after(search: Search, keys: Keys, bound: list[Any]) -> list[str] | Non
             .limit(_MOST_KEYS + 1)
         )
     )
-    return None if len(rows) > _MOST_KEYS else _sorted(rows, keys)
+    if len(rows) > _MOST_KEYS:
+        return None
+    return [row.unique_hash for row in _sorted(rows, keys)]
 
 
 def _paged(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
+from weakref import WeakSet
 
 from sqlalchemy import (
-    BigInteger,
     Boolean,
+    Column,
+    ColumnElement,
     Connection,
     Integer,
     Select,
@@ -22,6 +24,7 @@ from sqlalchemy import (
     type_coerce,
 )
 from sqlalchemy.engine import Row
+from sqlalchemy.sql.visitors import iterate
 
 from prefect_lume.errors import StorageError
 from prefect_lume.results import query as language
@@ -35,20 +38,28 @@ _RESULT = sql_tables.result
 #: So many documents of a custom index are looked up by their keys; of more, the index
 #: only restricts a search.
 _FEW: Final = 1000
-#: In a sum, documents that only Python can judge count so much.
-_UNSURE: Final = 2**32
+#: In a sum, documents that only Python can judge count so much. It is an integer of 32
+#: bits, of which sums are fast.
+_UNSURE: Final = 2**30
 _BY_HASH_FIRST: Final = 50
 _BY_HASH_MOST: Final = 500
 _BATCH_TEXT: Final = 4 << 20
 
 Build = Callable[["Search"], Select[Any]]
+#: Databases in which a document made the server fail.
+_DAMAGED: Final[WeakSet[Transactions]] = WeakSet()
+#: Conditions on these may leave few documents of many.
+_SELECTIVE: Final = frozenset(
+    {"result_type", "flow_id", "flow_run_id", "deployment_id"}
+)
 
 
 class Search:
     """A query that is being answered.
 
-    If the server cannot evaluate JSON in some document (it is nested too deep for it,
-    or damaged), the search goes on without: Python reads every document then.
+    If the server fails at some document (it is nested too deep for it, or damaged), the
+    search goes on with a slower reader that does not, and if there is none, without:
+    Python reads every document then.
 
     Attributes:
         conditions: What the server answers by its columns, and the collection.
@@ -75,7 +86,7 @@ class Search:
             transactions.read(lambda connection: self._prepare(connection, query))
 
     def _prepare(self, connection: Connection, query: Mapping[str, Any]) -> None:
-        self.values = values_of(connection.dialect)
+        self.values = self._values(connection)
         chosen = sql_index.candidates(connection, self.collection, query)
         if chosen is not None:
             hashes = connection.execute(chosen.limit(_FEW + 1)).scalars().all()
@@ -103,22 +114,63 @@ class Search:
             return self.verdict
         return null() if self.rest else true()
 
+    @property
+    def still(self) -> ColumnElement[Any]:
+        """Whether a document of a known key matches, named ``sure``; NULL: untested.
+
+        The header's conditions are no filters for known keys: for one of them, a
+        planner would leave the primary key for a poor index.
+        """
+        certain = and_(true(), *self.conditions[1:], self.sure)
+        return type_coerce(certain, Boolean).label("sure")
+
     def reader(self) -> Values | None:
         """Return what reads documents in SQL, whatever the query is, or None."""
         if not self.rest and self.values is None:
-            self.values = self._transactions.read(lambda c: values_of(c.dialect))
+            self.values = self._transactions.read(self._values)
         return self.values
+
+    def _values(self, connection: Connection) -> Values | None:
+        found = values_of(connection.dialect)
+        if found is not None and self._transactions in _DAMAGED:
+            return found.careful() or found
+        return found
+
+    def narrow(self) -> None:
+        """Note the keys of the documents in question, if the columns leave few.
+
+        Asked for them in an order, a server may walk an index in that order from end
+        to end rather than look up the few.
+        """
+        columns = {
+            part.name
+            for condition in self.conditions
+            for part in iterate(condition)
+            if isinstance(part, Column)
+        }
+        known = self.hashes is not None or "unique_hash" in columns
+        if known or not columns & _SELECTIVE:
+            return
+        some = select(_RESULT.c.unique_hash).where(*self.conditions).limit(_FEW + 1)
+        hashes = self._transactions.read(lambda c: c.execute(some).scalars().all())
+        if len(hashes) <= _FEW:
+            self.hashes = list(hashes)
 
     def read(self, build: Build) -> Sequence[Row[Any]]:
         """Run a statement, built anew if the server cannot look into documents."""
-        try:
-            return self._run(build)
-        except StorageError:
-            if self.values is None:
-                raise
+        while True:
+            try:
+                return self._run(build)
+            except StorageError:
+                if self.values is None:
+                    raise
             # If the reason is another one, the same error comes again.
-            self.verdict = self.values = self.narrowing = None
-            return self._run(build)
+            self.values = self.values.careful()
+            self.verdict = self.narrowing = None
+            if self.values is not None:
+                _DAMAGED.add(self._transactions)
+                if self.rest:
+                    self.verdict = sql_json.verdict(self.rest, self.values)
 
     def _run(self, build: Build) -> Sequence[Row[Any]]:
         statement = build(self)
@@ -169,15 +221,10 @@ class Search:
             batch = hashes[start : start + size]
 
             def texts(search: Search, batch: Sequence[str] = batch) -> Select[Any]:
-                # The header's conditions are no filters here: for one of them, a
-                # planner would leave the primary key for a poor index.
-                collection, *others = search.conditions
-                sure = and_(true(), *others, search.sure) if verdict else null()
-                return select(
-                    _RESULT.c.unique_hash,
-                    _RESULT.c.document,
-                    type_coerce(sure, Boolean).label("sure"),
-                ).where(collection, _RESULT.c.unique_hash.in_(batch))
+                sure = search.still if verdict else null().label("sure")
+                return select(_RESULT.c.unique_hash, _RESULT.c.document, sure).where(
+                    search.conditions[0], _RESULT.c.unique_hash.in_(batch)
+                )
 
             found = {row.unique_hash: row for row in self.read(texts)}
             for unique_hash in batch:
@@ -192,6 +239,6 @@ class Search:
 def _count(search: Search) -> Select[Any]:
     if search.verdict is None:
         return select(func.count()).select_from(_RESULT).where(*search.conditions)
-    known = cast(cast(search.verdict, Integer), BigInteger)
+    known = cast(search.verdict, Integer)
     total = func.sum(func.coalesce(known, _UNSURE))
     return select(total).select_from(_RESULT).where(*search.conditions)

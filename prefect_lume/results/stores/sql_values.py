@@ -76,6 +76,10 @@ class Values(ABC):
         """Return an expression, NULL for documents that the server cannot read."""
         return expression
 
+    def careful(self) -> Values | None:
+        """Return a slower reader that fails at fewer documents, or None."""
+        return None
+
     def exact(self) -> bool:
         """Return whether :meth:`text` gives numbers as they are stored."""
         return True

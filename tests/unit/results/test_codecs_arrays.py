@@ -144,7 +144,7 @@ class Quantity(np.ndarray):
 @pytest.mark.parametrize(
     ("array", "path"),
     [
-        (np.array([1, object()], dtype=object), "value[1]"),
+        pytest.param(np.array([1, object()], dtype=object), "value[1]", id="an object"),
         (np.ma.array([1, 2], mask=[0, 1]), "value"),
         (np.zeros(2).view(Quantity), "value"),
         (np.zeros(2, dtype=[]), "value"),

@@ -209,7 +209,7 @@ def test_an_unknown_zone_keeps_the_moment():
         (Twiss(1, 2), (1, 2)),
         (OrderedDict(a=1), {"a": 1}),
         (MappingProxyType({"a": 1}), {"a": 1}),
-        (memoryview(b"abc"), b"abc"),
+        pytest.param(memoryview(b"abc"), b"abc", id="memoryview"),
     ],
     ids=lambda value: repr(value)[:30],
 )
@@ -389,7 +389,7 @@ def test_deep_trees_are_refused():
         (2**63, "64 bits"),
         (math.nan, "number"),
         (b"x", "bytes"),
-        (object(), "object"),
+        pytest.param(object(), "object", id="an object"),
     ],
     ids=lambda value: repr(value)[:40],
 )

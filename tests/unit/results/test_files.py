@@ -234,7 +234,7 @@ def test_plain_data_is_yaml():
 @pytest.mark.parametrize(
     ("obj", "format_"),
     [
-        (object(), "yaml"),
+        pytest.param(object(), "yaml", id="an object"),
         ({"k": np.float64(1)}, "yaml"),
         (1, "text"),
         ("\ud800", "text"),

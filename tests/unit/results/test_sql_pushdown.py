@@ -195,3 +195,31 @@ def test_a_document_that_sqlite_cannot_read_does_not_stop_a_query(
     tops = store.find("contract", query, [("inputs.x", 1)])
     assert len(list(tops)) == 2
     store.engine.dispose()
+
+
+def test_a_few_documents_are_not_sought_in_the_order_of_time(
+    many: SQLDBService,
+) -> None:
+    """SQLite would walk the index of dates from end to end, for lack of statistics."""
+    tree = make_document(flow_run_id="run-17").tree
+    assert many.insert("contract", Encoded(tree, {}))
+    asked: list[tuple[str, Any]] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.append((statement, parameters))
+
+    query = language.prepare({"flow_run_id": "run-17"})
+    event.listen(many.engine, "after_cursor_execute", note)
+    try:
+        assert [t["_id"] for t in many.find("contract", query)] == [tree["_id"]]
+    finally:
+        event.remove(many.engine, "after_cursor_execute", note)
+    with many.engine.connect() as connection:
+        explained = [
+            str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {one}", values).all())
+            for one, values in asked
+            if one.startswith("SELECT")
+        ]
+    many.delete("contract", query)
+    assert any("ix_result_flow_run_id" in plan for plan in explained)
+    assert not any("ix_result_date_modified" in plan for plan in explained)
