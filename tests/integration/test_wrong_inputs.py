@@ -180,7 +180,7 @@ def test_result_with_a_socket_leaves_nothing(services):
     ]
     from datetime import timedelta
 
-    assert results.db_service.delete_unused_blobs(timedelta(0)) == 0
+    assert results.db_service.delete_unused_blobs(timedelta(0)) == []
 
 
 def test_missing_file_leaves_nothing(services):
