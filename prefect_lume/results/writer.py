@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from prefect_lume.errors import (
     ConflictError,
@@ -90,6 +91,18 @@ class _Given:
             self.error = error
 
 
+class _Writing(NamedTuple):
+    """A batch on its way to the database.
+
+    Attributes:
+        keys: The hashes of its results.
+        future: Their outcomes.
+    """
+
+    keys: set[str]
+    future: Future[dict[int, StoreOutcome]]
+
+
 class ResultsWriter(ResultsFinder):
     """Stores results and removes them; the half of the service that writes."""
 
@@ -154,17 +167,17 @@ class ResultsWriter(ResultsFinder):
         results: Iterable[Result],
         on_duplicate: OnDuplicate = "return",
         *,
-        batch_size: int = 1000,
+        batch_size: int = 250,
         progress: Callable[[int], None] | None = None,
     ) -> list[StoreOutcome]:
         """Store many results, in few round trips to the database.
 
         Each is stored as :meth:`store` would; what is wrong with one of them is its
-        own outcome and keeps no other from being stored. While a batch is being
+        own outcome and keeps no other from being stored. While batches are being
         written the next one is encoded.
 
         Args:
-            results: What is stored. It may be a generator: no more than two batches
+            results: What is stored. It may be a generator: no more than three batches
                 are in memory at a time.
             on_duplicate: As in :meth:`store`, for each result on its own.
             batch_size: The most results of one batch. Large arrays make it smaller.
@@ -195,14 +208,19 @@ class ResultsWriter(ResultsFinder):
             raise InvalidInputError(f"batch_size is 1 or more, not {batch_size}.")
         outcomes: dict[int, StoreOutcome] = {}
         given = _Given(results)
-        with ThreadPoolExecutor(1, "prefect-lume-store-many") as thread:
-            writing: Future[dict[int, StoreOutcome]] | None = None
+        with ThreadPoolExecutor(self.db_service.writers, "prefect-lume-store") as pool:
+            writing: deque[_Writing] = deque()
             for batch in self._batches(given, batch_size, outcomes):
-                if writing is not None:
-                    _collect(writing, outcomes, progress)
-                writing = thread.submit(self._write, batch, on_duplicate)
-            if writing is not None:
-                _collect(writing, outcomes, progress)
+                keys = {encoded.tree["_id"] for encoded in batch.encoded}
+                # Which of two results of one key comes first is not left to chance.
+                while len(writing) >= self.db_service.writers or any(
+                    not keys.isdisjoint(other.keys) for other in writing
+                ):
+                    _collect(writing.popleft(), outcomes, progress)
+                future = pool.submit(self._write, batch, on_duplicate)
+                writing.append(_Writing(keys, future))
+            while writing:
+                _collect(writing.popleft(), outcomes, progress)
         if given.error is not None:
             failed = sum(outcome.status == "failed" for outcome in outcomes.values())
             given.error.add_note(
@@ -336,11 +354,11 @@ def _outcome(
 
 
 def _collect(
-    writing: Future[dict[int, StoreOutcome]],
+    writing: _Writing,
     outcomes: dict[int, StoreOutcome],
     progress: Callable[[int], None] | None,
 ) -> None:
-    written = writing.result()
+    written = writing.future.result()
     outcomes.update(written)
     if progress is not None:
         progress(len(written))

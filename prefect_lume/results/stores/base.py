@@ -88,6 +88,9 @@ class DBService(BlobStore):
     #: database itself keeps documents and blobs together.
     blob_lease: ClassVar[timedelta] = timedelta(hours=1)
 
+    #: How many batches :meth:`insert_many` takes in side by side to advantage.
+    writers: ClassVar[int] = 1
+
     def __init__(self, config: DBServiceConfig | None = None) -> None:
         """Keep the configuration.
 

@@ -74,6 +74,8 @@ class MongoDBService(DBService):
         'mongodb://localhost:27017/results'
     """
 
+    writers = 2
+
     def __init__(
         self,
         database: Database[dict[str, Any]] | Callable[[], Database[dict[str, Any]]],
@@ -93,6 +95,7 @@ class MongoDBService(DBService):
             (lambda: database) if isinstance(database, Database) else database
         )
         self._blobs = MongoBlobs(self._database)
+        self._known: dict[str, Documents] = {}
         self._indices = MongoIndices(lambda: self.where)
         self._held = BlobIndex(self.get_blob)
         self._writer = MongoWriter(
@@ -117,9 +120,15 @@ class MongoDBService(DBService):
             raise mongo.translate(error, self.where) from error
 
     def _collection(self, name: str) -> Documents:
-        return self._database().get_collection(
-            check_collection(name), codec_options=_CODEC
-        )
+        database = self._database()
+        known = self._known.get(name)
+        # Making one takes a tenth of what storing a document does.
+        if known is None or known.database.client is not database.client:
+            known = database.get_collection(
+                check_collection(name), codec_options=_CODEC
+            )
+            self._known[name] = known
+        return known
 
     def prepare(self, docs: Iterable[type[DocumentBase]]) -> None:
         """Create the indices that document types declare; see the base class.
