@@ -29,6 +29,9 @@ from prefect_lume.storage import _sql_errors
 SQLITE_BUSY_SECONDS: Final = 30.0
 #: The page size of new SQLite files, in bytes.
 SQLITE_PAGE_SIZE: Final = 16_384
+#: Pages (64 MiB) that the write-ahead log takes before it is worked off: an array of a
+#: few megabytes should not wait for that each time.
+SQLITE_WAL_PAGES: Final = 4_096
 
 _engines: dict[tuple[int, str], Engine] = {}
 _lock = threading.Lock()
@@ -207,6 +210,7 @@ def _on_sqlite_connect(
         cursor.execute("PRAGMA synchronous=NORMAL")
         # Counts in a new file only: blobs are written in half the time.
         cursor.execute(f"PRAGMA page_size={SQLITE_PAGE_SIZE}")
+        cursor.execute(f"PRAGMA wal_autocheckpoint={SQLITE_WAL_PAGES}")
         mode = cursor.execute("PRAGMA journal_mode").fetchone()
         if mode and mode[0] != "wal":
             try:
