@@ -41,7 +41,8 @@ from survival_worker import ARRAYS, PROJECT, entries, make_result, open_service
 
 from prefect_lume.errors import LumeError, clip
 from prefect_lume.results import Result, ResultsService
-from prefect_lume.results.stores import SQLDBService, sql_tables
+from prefect_lume.results.stores import SQLDBService
+from prefect_lume.results.stores.sql import tables as sql_tables
 from prefect_lume.storage import mongo
 
 NAMES = ("postgresql", "mariadb", "mongodb", "ferretdb", "sqlite")

@@ -9,7 +9,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from prefect_lume.results.stores.sql_compression import decompressed
+from prefect_lume.results.stores.sql.compression import decompressed
 from prefect_lume.results.stores.trees import blobs_of
 
 #: Documents looked up at once, and the characters of those read at once.

@@ -15,7 +15,7 @@ from sqlalchemy.sql.schema import HasSchemaAttr
 def metadatas() -> tuple[MetaData, ...]:
     """Return the tables that the code works with: the registry's and the results'."""
     from prefect_lume.registry.tables import metadata as registry
-    from prefect_lume.results.stores.sql_tables import metadata as results
+    from prefect_lume.results.stores.sql.tables import metadata as results
 
     return registry, results
 

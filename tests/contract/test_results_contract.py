@@ -10,12 +10,8 @@ import pytest
 from pymongo import MongoClient
 from sqlalchemy import Engine
 
-from prefect_lume.results.stores import (
-    DBService,
-    MongoDBService,
-    SQLDBService,
-    sql_tables,
-)
+from prefect_lume.results.stores import DBService, MongoDBService, SQLDBService
+from prefect_lume.results.stores.sql import tables as sql_tables
 from prefect_lume.storage.mongo import database_of, get_client
 from prefect_lume.storage.sql import get_engine
 from prefect_lume.testing import DBServiceContract, IndexOptionsContract

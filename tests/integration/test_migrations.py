@@ -19,7 +19,7 @@ from prefect_lume.errors import SchemaError, StorageError
 from prefect_lume.migrations._locking import exclusive
 from prefect_lume.registry import ModelDBService
 from prefect_lume.registry.tables import metadata as registry_tables
-from prefect_lume.results.stores.sql_tables import metadata as result_tables
+from prefect_lume.results.stores.sql.tables import metadata as result_tables
 from prefect_lume.storage.sql import get_engine
 
 DATABASES = [

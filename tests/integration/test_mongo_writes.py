@@ -30,7 +30,8 @@ from prefect_lume.errors import (
 )
 from prefect_lume.results import Index, Result
 from prefect_lume.results.codecs import Encoded
-from prefect_lume.results.stores import MongoDBService, mongo_sessions
+from prefect_lume.results.stores import MongoDBService
+from prefect_lume.results.stores.mongo import sessions as mongo_sessions
 from prefect_lume.storage.mongo import database_of, get_client
 from prefect_lume.testing.corpus import digest, make_document
 

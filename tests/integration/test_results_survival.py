@@ -21,13 +21,10 @@ from sqlalchemy import event, func, select
 
 from prefect_lume.errors import NotFoundError, StorageError
 from prefect_lume.results import Result, ResultsService
-from prefect_lume.results.stores import (
-    MongoDBService,
-    SQLDBService,
-    mongo_uploads,
-    sql_blobs,
-    sql_tables,
-)
+from prefect_lume.results.stores import MongoDBService, SQLDBService
+from prefect_lume.results.stores.mongo import uploads as mongo_uploads
+from prefect_lume.results.stores.sql import blobs as sql_blobs
+from prefect_lume.results.stores.sql import tables as sql_tables
 from prefect_lume.storage import mongo, sql
 
 PROJECT = "survival"

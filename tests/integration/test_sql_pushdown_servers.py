@@ -13,8 +13,8 @@ from prefect_lume.results import Result
 from prefect_lume.results import query as language
 from prefect_lume.results.codecs import Encoded
 from prefect_lume.results.index import Index
-from prefect_lume.results.stores.sql import SQLDBService
-from prefect_lume.results.stores.sql_search import Search
+from prefect_lume.results.stores.sql.search import Search
+from prefect_lume.results.stores.sql.service import SQLDBService
 from prefect_lume.storage.sql import get_engine
 from prefect_lume.testing import generated_values, make_document
 

@@ -30,7 +30,8 @@ from prefect_lume.errors import (
     StorageError,
 )
 from prefect_lume.results import Index, Result
-from prefect_lume.results.stores import SQLDBService, sql_tables
+from prefect_lume.results.stores import SQLDBService
+from prefect_lume.results.stores.sql import tables as sql_tables
 from prefect_lume.storage.sql import get_engine
 from prefect_lume.testing import make_document
 
@@ -94,7 +95,8 @@ def rows(store: SQLDBService, *names: str) -> dict[str, int]:
 KILLED = """
 import os, signal, sys
 from prefect_lume.results import Index, Result
-from prefect_lume.results.stores import SQLDBService, sql_tables
+from prefect_lume.results.stores import SQLDBService
+from prefect_lume.results.stores.sql import tables as sql_tables
 from prefect_lume.storage.sql import get_engine
 url, many = sys.stdin.read().split()
 def pieces():
@@ -187,7 +189,8 @@ def test_a_large_blob_keeps_nobody_waiting(store: SQLDBService) -> None:
 STREAMED = """
 import resource, sys, hashlib
 from prefect_lume.results import Index, Result
-from prefect_lume.results.stores import SQLDBService, sql_tables
+from prefect_lume.results.stores import SQLDBService
+from prefect_lume.results.stores.sql import tables as sql_tables
 from prefect_lume.storage.sql import get_engine
 url, path, target = sys.stdin.read().split()
 store = SQLDBService(get_engine(url))

@@ -301,6 +301,19 @@ def _explained(name: str) -> Iterator[None]:
         raise
 
 
+def _drop_mysql(connection: Connection, name: str) -> None:
+    """End what a test left in a transaction, which would block it, and drop."""
+    from sqlalchemy import exc
+
+    # SHOW, since the table of the same name fails on other sessions' odd statements.
+    for session in connection.exec_driver_sql("SHOW PROCESSLIST").mappings().all():
+        if session["db"] == name:
+            # It may have ended by itself meanwhile.
+            with suppress(exc.DBAPIError):
+                connection.exec_driver_sql(f"KILL {session['Id']:d}")
+    connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}")
+
+
 def _drop_postgresql(connection: Connection, name: str) -> None:
     """Drop a database; its clean-up process may be in the way for a moment."""
     from sqlalchemy import exc
@@ -329,13 +342,7 @@ def _fresh_sql_database(service: str, text: str) -> Iterator[str]:
         if server.get_backend_name() == "postgresql":
             _drop_postgresql(connection, name)
             return
-        # A session that a test left in a transaction would block the DROP for ever.
-        listed = connection.exec_driver_sql(
-            "SELECT id FROM information_schema.processlist WHERE db = %s", (name,)
-        )
-        for session in listed.scalars().all():
-            connection.exec_driver_sql(f"KILL {session:d}")
-        connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name}")
+        _drop_mysql(connection, name)
 
 
 def _remove_rows(engine: Engine) -> None:
@@ -343,7 +350,7 @@ def _remove_rows(engine: Engine) -> None:
     from sqlalchemy import inspect
 
     from prefect_lume.registry.tables import metadata as registry
-    from prefect_lume.results.stores.sql_tables import metadata as results
+    from prefect_lume.results.stores.sql.tables import metadata as results
 
     there = set(inspect(engine).get_table_names())
     with engine.begin() as connection:

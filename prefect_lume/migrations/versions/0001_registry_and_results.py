@@ -6,7 +6,7 @@ Create Date: 2026-11-20
 
 A revision is frozen: it repeats what the code's tables were when it was written, and
 does not import them. The column types are explained in ``registry/columns.py`` and
-``results/stores/sql_tables.py``.
+``results/stores/sql/tables.py``.
 """
 
 from __future__ import annotations

@@ -9,15 +9,17 @@ from prefect_lume.results.stores.base import DBService as DBService
 from prefect_lume.results.stores.base import DBServiceConfig as DBServiceConfig
 
 if TYPE_CHECKING:
-    from prefect_lume.results.stores.mongo import MongoDBService as MongoDBService
-    from prefect_lume.results.stores.sql import SQLDBService as SQLDBService
+    from prefect_lume.results.stores.mongo.service import (
+        MongoDBService as MongoDBService,
+    )
+    from prefect_lume.results.stores.sql.service import SQLDBService as SQLDBService
 
 __all__ = ["DBService", "DBServiceConfig", "MongoDBService", "SQLDBService"]
 
 # Each loads its driver: only when it is asked for.
 _LAZY: Final = {
-    "MongoDBService": "prefect_lume.results.stores.mongo",
-    "SQLDBService": "prefect_lume.results.stores.sql",
+    "MongoDBService": "prefect_lume.results.stores.mongo.service",
+    "SQLDBService": "prefect_lume.results.stores.sql.service",
 }
 
 

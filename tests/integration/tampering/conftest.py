@@ -15,7 +15,8 @@ from prefect_lume import migrations
 from prefect_lume.config import configure, open_context
 from prefect_lume.credentials import LumeServices, MongoDBCredentials, MySQLCredentials
 from prefect_lume.results import Result, ResultsService
-from prefect_lume.results.stores import SQLDBService, sql_tables
+from prefect_lume.results.stores import SQLDBService
+from prefect_lume.results.stores.sql import tables as sql_tables
 from prefect_lume.results.stores.trees import to_json
 from prefect_lume.storage.mongo import database_of, get_client
 

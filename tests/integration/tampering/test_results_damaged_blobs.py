@@ -14,7 +14,8 @@ from sqlalchemy import delete
 
 from prefect_lume.errors import DecodingError, IntegrityError, NotFoundError
 from prefect_lume.results import Result, ResultsService
-from prefect_lume.results.stores import SQLDBService, sql_tables
+from prefect_lume.results.stores import SQLDBService
+from prefect_lume.results.stores.sql import tables as sql_tables
 
 Tree = dict[str, Any]
 PROJECT = "tampered"

@@ -16,7 +16,7 @@ from prefect_lume.errors import (
     NotFoundError,
 )
 from prefect_lume.results import Result, ResultsService
-from prefect_lume.results.stores.sql_tables import result as result_table
+from prefect_lume.results.stores.sql.tables import result as result_table
 from prefect_lume.results.transfer import copy_results
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from prefect_lume.errors import InvalidInputError, QueryError
 from prefect_lume.results import Index, Result
 from prefect_lume.results import query as language
-from prefect_lume.results.stores import SQLDBService, sql_index, sql_tables
+from prefect_lume.results.stores import SQLDBService
 from prefect_lume.results.stores.implied import implied
 from prefect_lume.results.stores.index_changes import duplicates
 from prefect_lume.results.stores.indices import (
@@ -24,7 +24,9 @@ from prefect_lume.results.stores.indices import (
     declared,
     unique_condition,
 )
-from prefect_lume.results.stores.mongo_indices import MongoIndices
+from prefect_lume.results.stores.mongo.indices import MongoIndices
+from prefect_lume.results.stores.sql import index as sql_index
+from prefect_lume.results.stores.sql import tables as sql_tables
 from prefect_lume.storage.sql import get_engine
 from prefect_lume.testing import make_document
 

@@ -9,7 +9,7 @@ import mongomock
 import pytest
 
 from prefect_lume.results.stores import MongoDBService
-from prefect_lume.results.stores import mongo as store
+from prefect_lume.results.stores.mongo import service as store
 from prefect_lume.testing import DBServiceContract
 
 UNLIKE_MONGODB = {

@@ -15,8 +15,9 @@ from sqlalchemy import create_engine, delete, event, insert, select, text, updat
 from sqlalchemy.exc import IntegrityError as SQLIntegrityError
 
 from prefect_lume.errors import IntegrityError, NotFoundError
-from prefect_lume.results.stores import SQLDBService, sql_tables
-from prefect_lume.results.stores.sql_compression import (
+from prefect_lume.results.stores import SQLDBService
+from prefect_lume.results.stores.sql import tables as sql_tables
+from prefect_lume.results.stores.sql.compression import (
     compressed,
     decompressed,
     encoding_for,

@@ -21,7 +21,7 @@ from pymongo.database import Database
 
 from prefect_lume.results.stores.blobs import PIECE_SIZE, Data, verified
 from prefect_lume.results.stores.checks import RESERVED
-from prefect_lume.results.stores.mongo_sessions import (
+from prefect_lume.results.stores.mongo.sessions import (
     Document,
     Session,
     insert_missing,

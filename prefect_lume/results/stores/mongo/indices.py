@@ -27,13 +27,13 @@ from prefect_lume.results.stores.indices import (
     conjunction,
     declared,
 )
-from prefect_lume.results.stores.mongo_duplicates import blocked
-from prefect_lume.results.stores.mongo_numbers import (
+from prefect_lume.results.stores.mongo.duplicates import blocked
+from prefect_lume.results.stores.mongo.numbers import (
     narrowed,
     scalar_clauses,
     scalar_fields,
 )
-from prefect_lume.results.stores.mongo_present import (
+from prefect_lume.results.stores.mongo.present import (
     EXPIRES,
     present,
     scalars_name,

@@ -23,10 +23,12 @@ from sqlalchemy.engine import Row
 
 from prefect_lume.errors import QueryError
 from prefect_lume.results import query as language
-from prefect_lume.results.stores import sql_fields, sql_plan, sql_tables
-from prefect_lume.results.stores.sql_plan import Condition
-from prefect_lume.results.stores.sql_search import Search
-from prefect_lume.results.stores.sql_transactions import Transactions
+from prefect_lume.results.stores.sql import fields as sql_fields
+from prefect_lume.results.stores.sql import plan as sql_plan
+from prefect_lume.results.stores.sql import tables as sql_tables
+from prefect_lume.results.stores.sql.plan import Condition
+from prefect_lume.results.stores.sql.search import Search
+from prefect_lume.results.stores.sql.transactions import Transactions
 
 _RESULT = sql_tables.result
 _FIRST_PAGE: Final = 20

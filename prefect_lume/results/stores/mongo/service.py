@@ -26,17 +26,17 @@ from prefect_lume.results.stores.blobs import BlobInfo, Data
 from prefect_lume.results.stores.checks import RESERVED, check_collection
 from prefect_lume.results.stores.index_changes import DuplicatesError, IndexChanges
 from prefect_lume.results.stores.indices import DeclaredIndex
-from prefect_lume.results.stores.mongo_blobs import MongoBlobs
-from prefect_lume.results.stores.mongo_held import (
+from prefect_lume.results.stores.mongo.blobs import MongoBlobs
+from prefect_lume.results.stores.mongo.held import (
     BLOBS,
     BlobIndex,
     Documents,
     drop_held,
     shown,
 )
-from prefect_lume.results.stores.mongo_indices import MongoIndices
-from prefect_lume.results.stores.mongo_uploads import Source
-from prefect_lume.results.stores.mongo_writer import Draft, MongoWriter
+from prefect_lume.results.stores.mongo.indices import MongoIndices
+from prefect_lume.results.stores.mongo.uploads import Source
+from prefect_lume.results.stores.mongo.writer import Draft, MongoWriter
 from prefect_lume.storage import mongo
 
 if TYPE_CHECKING:

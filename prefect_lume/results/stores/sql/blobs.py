@@ -4,7 +4,7 @@ A blob of a few chunks is stored in one transaction. A larger one is stored in m
 short ones, so that nobody else is kept waiting, as an *upload*: bytes under an
 identifier of their own, which nobody sees. The last transaction makes the blob and
 gives it the upload. What a writer that died leaves behind is an upload that nobody
-renews; see :mod:`prefect_lume.results.stores.sql_collector`.
+renews; see :mod:`prefect_lume.results.stores.sql.collector`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from prefect_lume.errors import (
     NotFoundError,
     StorageError,
 )
-from prefect_lume.results.stores import sql_tables
 from prefect_lume.results.stores.blobs import Data, pieces_of, verified
-from prefect_lume.results.stores.sql_clock import server_time
-from prefect_lume.results.stores.sql_compression import (
+from prefect_lume.results.stores.sql import tables as sql_tables
+from prefect_lume.results.stores.sql.clock import server_time
+from prefect_lume.results.stores.sql.compression import (
     compressed,
     decompressed,
     encoding_for,
 )
-from prefect_lume.results.stores.sql_tables import CHUNK_SIZE
-from prefect_lume.results.stores.sql_transactions import (
+from prefect_lume.results.stores.sql.tables import CHUNK_SIZE
+from prefect_lume.results.stores.sql.transactions import (
     RepeatedConflictError,
     Transactions,
 )

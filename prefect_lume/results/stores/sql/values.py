@@ -27,8 +27,9 @@ from sqlalchemy import (
 )
 
 from prefect_lume.results.query.operands import SCALAR, SCALAR_MARK, SCALAR_VALUE
-from prefect_lume.results.stores import sql_asked, sql_tables
-from prefect_lume.results.stores.sql_asked import Asked, Number
+from prefect_lume.results.stores.sql import asked as sql_asked
+from prefect_lume.results.stores.sql import tables as sql_tables
+from prefect_lume.results.stores.sql.asked import Asked, Number
 
 Expression = ColumnElement[Any]
 

@@ -21,11 +21,12 @@ from prefect_lume.errors import (
     NotFoundError,
     StorageError,
 )
-from prefect_lume.results.stores import sql_index, sql_tables
 from prefect_lume.results.stores.base import Outcome, Tree
 from prefect_lume.results.stores.checks import check_document
-from prefect_lume.results.stores.sql_blobs import SQLBlobs
-from prefect_lume.results.stores.sql_transactions import (
+from prefect_lume.results.stores.sql import index as sql_index
+from prefect_lume.results.stores.sql import tables as sql_tables
+from prefect_lume.results.stores.sql.blobs import SQLBlobs
+from prefect_lume.results.stores.sql.transactions import (
     RepeatedConflictError,
     Transactions,
 )

@@ -31,9 +31,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.sql.selectable import LateralFromClause
 
-from prefect_lume.results.stores import sql_asked, sql_tables
-from prefect_lume.results.stores.sql_asked import Asked, Number
-from prefect_lume.results.stores.sql_values import (
+from prefect_lume.results.stores.sql import asked as sql_asked
+from prefect_lume.results.stores.sql import tables as sql_tables
+from prefect_lume.results.stores.sql.asked import Asked, Number
+from prefect_lume.results.stores.sql.values import (
     COMPARE,
     DOCUMENT,
     Expression,

@@ -10,16 +10,16 @@ from bson import ObjectId
 from pymongo.database import Database
 
 from prefect_lume.errors import NotFoundError, clip
-from prefect_lume.results.stores import mongo_sessions as sessions
 from prefect_lume.results.stores.blobs import BlobInfo
 from prefect_lume.results.stores.checks import RESERVED
-from prefect_lume.results.stores.mongo_downloads import (
+from prefect_lume.results.stores.mongo import sessions
+from prefect_lume.results.stores.mongo.downloads import (
     damaged,
     decompressed,
     read_chunks,
 )
-from prefect_lume.results.stores.mongo_sessions import Session
-from prefect_lume.results.stores.mongo_uploads import Source, Uploads
+from prefect_lume.results.stores.mongo.sessions import Session
+from prefect_lume.results.stores.mongo.uploads import Source, Uploads
 from prefect_lume.storage.mongo import repeated
 
 ZERO: Final = timedelta()

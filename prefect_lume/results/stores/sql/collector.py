@@ -14,10 +14,10 @@ from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, upd
 
 from prefect_lume.errors import ConflictError
 from prefect_lume.results.query.operands import time_text
-from prefect_lume.results.stores import sql_tables
 from prefect_lume.results.stores.blobs import BlobInfo
-from prefect_lume.results.stores.sql_clock import server_time
-from prefect_lume.results.stores.sql_transactions import Transactions
+from prefect_lume.results.stores.sql import tables as sql_tables
+from prefect_lume.results.stores.sql.clock import server_time
+from prefect_lume.results.stores.sql.transactions import Transactions
 
 _BLOB, _LINK = sql_tables.blob, sql_tables.result_blob
 _UPLOAD, _UPLOAD_CHUNK = sql_tables.blob_upload, sql_tables.blob_upload_chunk

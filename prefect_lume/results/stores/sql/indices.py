@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import Connection, delete, exists, insert, select, text, update
 
 from prefect_lume.errors import ConflictError, InvalidInputError
-from prefect_lume.results.stores import sql_index, sql_tables
 from prefect_lume.results.stores.base import Tree
 from prefect_lume.results.stores.index_changes import (
     SHOWN_GROUPS,
@@ -21,8 +20,10 @@ from prefect_lume.results.stores.index_changes import (
     superfluous,
 )
 from prefect_lume.results.stores.indices import declared
-from prefect_lume.results.stores.sql_index import IndexDefinition
-from prefect_lume.results.stores.sql_transactions import Transactions
+from prefect_lume.results.stores.sql import index as sql_index
+from prefect_lume.results.stores.sql import tables as sql_tables
+from prefect_lume.results.stores.sql.index import IndexDefinition
+from prefect_lume.results.stores.sql.transactions import Transactions
 
 if TYPE_CHECKING:
     from prefect_lume.results.documents import DocumentBase

@@ -16,8 +16,9 @@ from sqlalchemy import ColumnElement, and_, not_, null, or_
 from sqlalchemy.sql.elements import Grouping
 
 from prefect_lume.results.query.match import is_operators
-from prefect_lume.results.stores import sql_asked, sql_plan
-from prefect_lume.results.stores.sql_values import Values
+from prefect_lume.results.stores.sql import asked as sql_asked
+from prefect_lume.results.stores.sql import plan as sql_plan
+from prefect_lume.results.stores.sql.values import Values
 
 _NEGATED = {"$ne": "$eq", "$nin": "$in"}
 

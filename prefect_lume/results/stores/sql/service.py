@@ -16,7 +16,6 @@ from sqlalchemy import (
 )
 
 from prefect_lume.results import query as language
-from prefect_lume.results.stores import sql_index, sql_plan, sql_tables
 from prefect_lume.results.stores.base import (
     DBService,
     DBServiceConfig,
@@ -30,12 +29,15 @@ from prefect_lume.results.stores.blobs import BlobInfo, Data
 from prefect_lume.results.stores.checks import check_collection
 from prefect_lume.results.stores.index_changes import IndexChanges
 from prefect_lume.results.stores.indices import DeclaredIndex
-from prefect_lume.results.stores.sql_blobs import SQLBlobs
-from prefect_lume.results.stores.sql_collector import SQLCollector
-from prefect_lume.results.stores.sql_indices import SQLIndices
-from prefect_lume.results.stores.sql_pages import Pages
-from prefect_lume.results.stores.sql_transactions import Transactions
-from prefect_lume.results.stores.sql_writer import SQLWriter
+from prefect_lume.results.stores.sql import index as sql_index
+from prefect_lume.results.stores.sql import plan as sql_plan
+from prefect_lume.results.stores.sql import tables as sql_tables
+from prefect_lume.results.stores.sql.blobs import SQLBlobs
+from prefect_lume.results.stores.sql.collector import SQLCollector
+from prefect_lume.results.stores.sql.indices import SQLIndices
+from prefect_lume.results.stores.sql.pages import Pages
+from prefect_lume.results.stores.sql.transactions import Transactions
+from prefect_lume.results.stores.sql.writer import SQLWriter
 from prefect_lume.storage import sql
 
 if TYPE_CHECKING:

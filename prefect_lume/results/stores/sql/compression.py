@@ -7,7 +7,7 @@ from typing import Final
 
 from prefect_lume.errors import IntegrityError
 from prefect_lume.results.stores.blobs import Data
-from prefect_lume.results.stores.sql_tables import CHUNK_SIZE
+from prefect_lume.results.stores.sql.tables import CHUNK_SIZE
 
 PLAIN: Final = ""
 ZSTD: Final = "zstd"

@@ -16,7 +16,7 @@ from sqlalchemy.sql.schema import Column
 
 from prefect_lume.results.query.language import combine
 from prefect_lume.results.query.match import is_operators
-from prefect_lume.results.stores import sql_tables
+from prefect_lume.results.stores.sql import tables as sql_tables
 
 #: Stored path → the column that holds it.
 COLUMNS: Final[dict[str, Column[Any]]] = {

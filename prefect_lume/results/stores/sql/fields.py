@@ -10,9 +10,11 @@ from sqlalchemy import Select, and_, case, func, null, select, true
 
 from prefect_lume.results import query as language
 from prefect_lume.results.query.compare import MISSING
-from prefect_lume.results.stores import sql_asked, sql_plan, sql_tables
-from prefect_lume.results.stores.sql_search import Search
-from prefect_lume.results.stores.sql_values import Expression, Values
+from prefect_lume.results.stores.sql import asked as sql_asked
+from prefect_lume.results.stores.sql import plan as sql_plan
+from prefect_lume.results.stores.sql import tables as sql_tables
+from prefect_lume.results.stores.sql.search import Search
+from prefect_lume.results.stores.sql.values import Expression, Values
 
 _RESULT = sql_tables.result
 _FIRST_PAGE: Final = 1000

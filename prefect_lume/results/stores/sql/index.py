@@ -16,9 +16,9 @@ from prefect_lume.errors import InvalidInputError
 from prefect_lume.results.query.compare import MISSING, order_key
 from prefect_lume.results.query.operands import SCALAR, SCALAR_MARK, SCALAR_VALUE
 from prefect_lume.results.query.paths import resolve
-from prefect_lume.results.stores import sql_tables
 from prefect_lume.results.stores.implied import equalities, implied
 from prefect_lume.results.stores.indices import DeclaredIndex
+from prefect_lume.results.stores.sql import tables as sql_tables
 from prefect_lume.results.stores.trees import to_json
 
 #: Most keys of one document in one index; a list of more values is not to be indexed.

@@ -33,8 +33,8 @@ from prefect_lume.errors import (
 from prefect_lume.results.stores.base import Outcome, Tree
 from prefect_lume.results.stores.blobs import Data, pieces_of
 from prefect_lume.results.stores.checks import check_document
-from prefect_lume.results.stores.mongo_blobs import MongoBlobs
-from prefect_lume.results.stores.mongo_held import (
+from prefect_lume.results.stores.mongo.blobs import MongoBlobs
+from prefect_lume.results.stores.mongo.held import (
     BLOBS,
     Documents,
     GetBlob,
@@ -42,8 +42,8 @@ from prefect_lume.results.stores.mongo_held import (
     shown,
     sorted_tree,
 )
-from prefect_lume.results.stores.mongo_indices import MongoIndices
-from prefect_lume.results.stores.mongo_uploads import Source
+from prefect_lume.results.stores.mongo.indices import MongoIndices
+from prefect_lume.results.stores.mongo.uploads import Source
 from prefect_lume.storage.mongo import FAULTS, is_transient, translate
 
 if TYPE_CHECKING:

@@ -28,11 +28,14 @@ from sqlalchemy.sql.visitors import iterate
 
 from prefect_lume.errors import StorageError
 from prefect_lume.results import query as language
-from prefect_lume.results.stores import sql_index, sql_json, sql_plan, sql_tables
-from prefect_lume.results.stores.sql_dialects import values_of
-from prefect_lume.results.stores.sql_plan import Condition
-from prefect_lume.results.stores.sql_transactions import Transactions
-from prefect_lume.results.stores.sql_values import Expression, Values
+from prefect_lume.results.stores.sql import index as sql_index
+from prefect_lume.results.stores.sql import plan as sql_plan
+from prefect_lume.results.stores.sql import tables as sql_tables
+from prefect_lume.results.stores.sql import verdicts as sql_json
+from prefect_lume.results.stores.sql.dialects import values_of
+from prefect_lume.results.stores.sql.plan import Condition
+from prefect_lume.results.stores.sql.transactions import Transactions
+from prefect_lume.results.stores.sql.values import Expression, Values
 
 _RESULT = sql_tables.result
 #: So many documents of a custom index are looked up by their keys; of more, the index

@@ -1,0 +1,1 @@
+"""Results in MongoDB, or what speaks its protocol: see ``service``."""

@@ -1,0 +1,1 @@
+"""Results in any SQL database: see ``service``."""
