@@ -6,8 +6,10 @@ import importlib.util
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -35,7 +37,21 @@ def _isolate_prefect() -> Path:
     return home
 
 
+def _take_interrupts() -> None:
+    """Let SIGINT do what it does elsewhere, in this process and those it starts.
+
+    A shell that runs something in the background lets it ignore SIGINT, and so would a
+    Prefect worker, which stops itself by it.
+    """
+    if (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 _HOME = _isolate_prefect()
+_take_interrupts()
 
 
 def pytest_configure(config: pytest.Config) -> None:
