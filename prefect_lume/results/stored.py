@@ -139,7 +139,7 @@ def verify_document(document: Mapping[str, Any]) -> None:
             f"The stored {clip(name, 80)} result {key} of project "
             f"{clip(repr(document.get('project_name')), 80)} was changed in the "
             f"database: it does not have its checksum. Restore it from a backup, or "
-            f"run the model again."
+            f"delete it and run the model again."
         )
 
 

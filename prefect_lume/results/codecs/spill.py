@@ -22,8 +22,6 @@ LARGEST: Final = 1 << 20
 DEEPEST: Final = 60
 
 _DOCUMENT: Final = 12 << 20
-# What an item takes in its container as BSON, but for the text in it and its key.
-_MOST_BYTES: Final = 24
 
 
 class TreeCodec(Codec):
@@ -60,8 +58,6 @@ def fit(trees: Mapping[str, Any], blobs: dict[str, Any]) -> dict[str, Any]:
         trees: The fields' trees.
         blobs: Receives the JSON of what leaves them.
     """
-    if _surely_fits(trees):
-        return dict(trees)
     largest = LARGEST
     while True:
         spiller = _Spiller(largest)
@@ -71,32 +67,6 @@ def fit(trees: Mapping[str, Any], blobs: dict[str, Any]) -> dict[str, Any]:
             blobs.update(spiller.blobs)
             return {name: tree for name, (tree, _, _) in walked.items()}
         largest //= 4
-
-
-def _surely_fits(trees: Mapping[str, Any]) -> bool:
-    """Tell quickly that nothing has to leave; a large tree may get a wrong no."""
-    size, below = 0, 0
-    level: list[Any] = [trees]
-    while level:
-        following: list[Any] = []
-        below += 1
-        for tree in level:
-            size += _MOST_BYTES * len(tree)
-            if size > LARGEST:
-                return False
-            if type(tree) is list:
-                items = tree
-            else:
-                items = tree.values()
-                size += 4 * sum(map(len, tree))
-            for item in items:
-                kind = type(item)
-                if kind is str:
-                    size += 4 * len(item)
-                elif kind is dict or kind is list:
-                    following.append(item)
-        level = following
-    return size <= LARGEST and below <= DEEPEST
 
 
 class _Spiller:

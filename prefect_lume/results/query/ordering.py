@@ -27,14 +27,13 @@ def check_page(skip: int, limit: int | None) -> None:
     Raises:
         QueryError: One is negative, past 64 bits, or no whole number.
     """
-    for name, value in (("skip", skip), ("limit", limit)):
-        given: object = value
-        if name == "limit" and given is None:
+    given: tuple[tuple[str, object], ...] = (("skip", skip), ("limit", limit))
+    for name, value in given:
+        if name == "limit" and value is None:
             continue
-        whole = isinstance(given, int) and not isinstance(given, bool)
-        if not whole or not 0 <= value <= _MOST:  # type: ignore[operator]
+        if type(value) is not int or not 0 <= value <= _MOST:
             raise QueryError(
-                f"{name} is a whole number from 0, not {clip(repr(given), 40)}."
+                f"{name} is a whole number from 0, not {clip(repr(value), 40)}."
             )
 
 

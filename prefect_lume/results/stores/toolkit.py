@@ -21,7 +21,6 @@ from prefect_lume._fingerprint import sha256_bytes
 from prefect_lume.errors import (
     ConflictError,
     NotFoundError,
-    QueryError,
     StorageError,
     clip,
 )
@@ -98,8 +97,7 @@ def scan(
         >>> [tree["_id"] for tree in scan(trees.values, trees.get, query, sort)]
         ['c', 'b']
     """
-    if skip < 0 or (limit is not None and limit < 0):
-        raise QueryError(f"skip ({skip}) and limit ({limit}) are 0 or more.")
+    language.check_page(skip, limit)
     test = language.compile_query(language.validate(query))
     pairs = language.prepare_sort(None if sort is None else list(sort), stored=True)
     paths = language.prepare_projection(projection, stored=True)

@@ -11,7 +11,7 @@ from bson.codec_options import CodecOptions, TypeDecoder, TypeRegistry
 from bson.int64 import Int64
 from pymongo.database import Database
 
-from prefect_lume.errors import IntegrityError, InvalidInputError, QueryError
+from prefect_lume.errors import IntegrityError, InvalidInputError
 from prefect_lume.results import query as language
 from prefect_lume.results.stores.base import (
     DBService,
@@ -242,8 +242,7 @@ class MongoDBService(DBService):
         projection: Sequence[str] | None = None,
     ) -> Iterator[Tree]:
         """Yield the documents that match a query; see the base class."""
-        if skip < 0 or (limit is not None and limit < 0):
-            raise QueryError(f"skip ({skip}) and limit ({limit}) are 0 or more.")
+        language.check_page(skip, limit)
         checked = language.validate(query)
         pairs = language.prepare_sort(None if sort is None else list(sort), stored=True)
         paths = language.prepare_projection(projection, stored=True)

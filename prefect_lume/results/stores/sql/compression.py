@@ -82,5 +82,6 @@ def decompressed(data: bytes, encoding: str, sha256: str) -> bytes:
     except zstandard.ZstdError as error:
         raise IntegrityError(
             f"The stored blob {sha256[:12]}… is damaged: a compressed part cannot be "
-            f"read ({error}). Restore it from a backup, or run the model again."
+            f"read ({error}). Restore it from a backup, or delete the results "
+            "that hold it and run the model again."
         ) from error

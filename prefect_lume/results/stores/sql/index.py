@@ -161,16 +161,6 @@ def insert_keys(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> No
         connection.execute(insert(_KEYS), rows)
 
 
-def add_keys(
-    connection: Connection,
-    collection: str,
-    tree: Mapping[str, Any],
-    indices: Iterable[IndexDefinition],
-) -> None:
-    """Insert a document's keys. A duplicate in a unique index violates its key."""
-    insert_keys(connection, key_rows(collection, tree, indices))
-
-
 def remove_keys(
     connection: Connection,
     collection: str,

@@ -21,7 +21,6 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Select, not_, select
 from sqlalchemy.engine import Row
 
-from prefect_lume.errors import QueryError
 from prefect_lume.results import query as language
 from prefect_lume.results.stores.sql import fields as sql_fields
 from prefect_lume.results.stores.sql import plan as sql_plan
@@ -66,8 +65,7 @@ class Pages:
         Raises:
             QueryError: ``skip`` or ``limit`` is negative.
         """
-        if skip < 0 or (limit is not None and limit < 0):
-            raise QueryError(f"skip ({skip}) and limit ({limit}) are 0 or more.")
+        language.check_page(skip, limit)
         stop = None if limit is None else skip + limit
         if limit == 0:
             return iter(())
