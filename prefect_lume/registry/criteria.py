@@ -18,7 +18,6 @@ from prefect_lume.errors import (
     suggestion,
 )
 from prefect_lume.registry import fields
-from prefect_lume.registry.columns import PLAIN_JSON, SHA256, UTCDateTime
 from prefect_lume.registry.tables import (
     Base,
     DeploymentRow,
@@ -26,6 +25,7 @@ from prefect_lume.registry.tables import (
     ModelRow,
     ProjectRow,
 )
+from prefect_lume.storage.columns import PLAIN_JSON, SHA256, UTCDateTime
 
 Criteria = Mapping[str, Any]
 

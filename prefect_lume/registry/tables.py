@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from prefect_lume.registry.columns import (
+from prefect_lume.storage.columns import (
     PLAIN_JSON,
     SHA256,
     ExactString,

@@ -5,7 +5,7 @@ Revises:
 Create Date: 2026-11-20
 
 A revision is frozen: it repeats what the code's tables were when it was written, and
-does not import them. The column types are explained in ``registry/columns.py`` and
+does not import them. The column types are explained in ``storage/columns.py`` and
 ``results/stores/sql/tables.py``.
 """
 

@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateTable
 
 from prefect_lume.errors import StorageError
 from prefect_lume.registry import ModelDBService
-from prefect_lume.registry.columns import ExactString, UTCDateTime
+from prefect_lume.storage.columns import ExactString, UTCDateTime
 from prefect_lume.registry.tables import DeploymentRow, ModelRow, metadata
 from prefect_lume.storage.sql import get_engine, translated
 

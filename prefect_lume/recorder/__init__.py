@@ -1,0 +1,1 @@
+"""Recording what Prefect runs, in process or by following its server."""
