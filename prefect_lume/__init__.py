@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from prefect_lume.credentials import MySQLCredentials as MySQLCredentials
     from prefect_lume.filesystems import LumeResultsStorage as LumeResultsStorage
     from prefect_lume.models import Model as Model
+    from prefect_lume.recorder import recorded as recorded
+    from prefect_lume.recorder import run_pipeline as run_pipeline
     from prefect_lume.results import FileReference as FileReference
     from prefect_lume.results import ImpactResult as ImpactResult
     from prefect_lume.results import Result as Result
@@ -23,7 +25,9 @@ if TYPE_CHECKING:
     from prefect_lume.tasks import find_results as find_results
     from prefect_lume.tasks import load_file as load_file
     from prefect_lume.tasks import load_result as load_result
+    from prefect_lume.tasks import publish_digest as publish_digest
     from prefect_lume.tasks import publish_result as publish_result
+    from prefect_lume.tasks import publish_run as publish_run
     from prefect_lume.tasks import register_deployment as register_deployment
     from prefect_lume.tasks import register_model as register_model
     from prefect_lume.tasks import save_file as save_file
@@ -39,13 +43,17 @@ _EXPORTS: Final = {
     "MySQLCredentials": "prefect_lume.credentials",
     "LumeResultsStorage": "prefect_lume.filesystems",
     "Model": "prefect_lume.models",
+    "recorded": "prefect_lume.recorder",
+    "run_pipeline": "prefect_lume.recorder",
     "FileReference": "prefect_lume.results",
     "ImpactResult": "prefect_lume.results",
     "Result": "prefect_lume.results",
     "ResultReference": "prefect_lume.results",
     "load_file": "prefect_lume.tasks",
     "store_results": "prefect_lume.tasks",
+    "publish_digest": "prefect_lume.tasks",
     "publish_result": "prefect_lume.tasks",
+    "publish_run": "prefect_lume.tasks",
     "find_results": "prefect_lume.tasks",
     "load_result": "prefect_lume.tasks",
     "register_deployment": "prefect_lume.tasks",

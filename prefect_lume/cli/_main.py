@@ -33,6 +33,10 @@ COMMANDS: Final = {
         "prefect_lume.cli.results",
         "Find, show, compare, move and clean up stored results.",
     ),
+    "runs": (
+        "prefect_lume.cli.runs",
+        "Show and record what ran: runs, tasks, states, origins.",
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import threading
 from collections.abc import Callable
@@ -57,6 +58,13 @@ def current_context() -> Context:
     return open_context(None)
 
 
+def known_contexts() -> list[Context]:
+    """Return every context of this process that calls may come to."""
+    with _lock:
+        configured = [] if _configured is None else [_configured]
+        return [*configured, *_contexts.values()]
+
+
 def open_context(services: LumeServices | str | None = None) -> Context:
     """Return the context of a Block, of a stored Block's name, or the default.
 
@@ -85,14 +93,21 @@ def open_context(services: LumeServices | str | None = None) -> Context:
     if isinstance(services, str):
         name = services
         return _shared(f"name {name}", lambda: load_services(name), settings)
-    if services is None or isinstance(services, LumeServices):
-        block = services or LumeServices()
-        key = _content_key(block)
-        return _shared(key, lambda: block, settings)
+    if services is None:
+        return _shared(_default_key(), LumeServices, settings)
+    if isinstance(services, LumeServices):
+        block = services
+        return _shared(_content_key(block), lambda: block, settings)
     raise ConfigurationError(
         f"'services' is a {type(services).__name__}: give a LumeServices Block, the "
         f"name of a stored one, or nothing for the default."
     )
+
+
+@functools.cache
+def _default_key() -> str:
+    # A Block takes hundreds of milliseconds to tell what it holds.
+    return _content_key(LumeServices())
 
 
 def _content_key(block: LumeServices) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from prefect_lume.settings import LumeSettings
 from prefect_lume.storage import sql
 
 if TYPE_CHECKING:
+    from prefect_lume.pipelines import PipelineStorage
     from prefect_lume.registry import ModelDBService
     from prefect_lume.results import ResultsService
     from prefect_lume.results.stores import DBService
@@ -159,6 +161,47 @@ class Context:
         if mongodb is not None:
             return MongoDBService(mongodb.get_database)
         return SQLDBService(self._sql_engine(in_sql))
+
+    def pipelines_engine(self) -> Engine:
+        """Return the engine of the database that holds the registry.
+
+        Pipelines are recorded beside it unless another storage is set.
+
+        Raises:
+            StorageError: The database cannot be used; the message says why.
+            SchemaError: Its tables are missing or of another revision.
+        """
+        # A forked child needs an engine of its own, hence one for each process.
+        engine: Engine = self._once(
+            f"pipelines engine {os.getpid()}",
+            lambda: self._sql_engine(self.services.registry),
+        )
+        return engine
+
+    def pipeline_storage(self) -> PipelineStorage:
+        """Return the storage of pipelines' executions and results.
+
+        It is what the setting ``pipelines_results_storage`` names, else the database
+        of the registry.
+
+        Raises:
+            ConfigurationError: The setting does not name a storage that can be made.
+            StorageError: The database cannot be used; the message says why.
+            SchemaError: Its tables are missing or of another revision.
+        """
+        from prefect_lume.pipelines.configured import DEFAULT, make_storage
+
+        choice = self.settings.pipelines_results_storage or DEFAULT
+        storage: PipelineStorage = self._once(
+            f"pipelines {os.getpid()}", lambda: make_storage(choice, self)
+        )
+        return storage
+
+    def forget_pipeline_storage(self) -> None:
+        """Let the next :meth:`pipeline_storage` make the storage anew."""
+        with self._lock:
+            for name in [name for name in self._made if name.startswith("pipelines ")]:
+                del self._made[name]
 
     def scheduling_service(self) -> SchedulingService:
         """Return the service that keeps registry and Prefect in step."""

@@ -1,8 +1,8 @@
 """The SQL schema's revisions, and how a database gets to the one of this code.
 
-The revisions create the registry's tables and those of the SQL result store. They are
-part of the package: no file outside it is needed, nothing is printed and no logging is
-set up.
+The revisions create the registry's tables, those of the SQL result store and those of
+pipeline results. They are part of the package: no file outside it is needed, nothing is
+printed and no logging is set up.
 """
 
 from __future__ import annotations

@@ -13,11 +13,12 @@ from sqlalchemy.sql.schema import HasSchemaAttr
 
 
 def metadatas() -> tuple[MetaData, ...]:
-    """Return the tables that the code works with: the registry's and the results'."""
+    """Return the tables that the code works with."""
+    from prefect_lume.pipelines.orm.tables import metadata as pipelines
     from prefect_lume.registry.tables import metadata as registry
     from prefect_lume.results.stores.sql.tables import metadata as results
 
-    return registry, results
+    return registry, results, pipelines
 
 
 def differences(connection: Connection) -> list[str]:

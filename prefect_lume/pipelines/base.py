@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar, cast
 
 from prefect_lume.errors import InvalidInputError
@@ -17,6 +18,7 @@ from prefect_lume.pipelines.digest import (
     digest_of,
 )
 from prefect_lume.pipelines.filters import check_time
+from prefect_lume.pipelines.jsonable import storable
 from prefect_lume.pipelines.objects import (
     PipelineExecution,
     PipelineResult,
@@ -124,13 +126,17 @@ class PipelineStorage(StorageReads):
         stored = self.get_row(target.kind, target.get_id())
         if not stored.status.has_advanced(status):
             return False
+        when = (timestamp or datetime.now(UTC)).astimezone(UTC)
+        if timestamp is None and stored.last_at is not None:
+            # A clock that was set back must not put it before what it follows.
+            when = max(when, stored.last_at + _TICK)
         change = StateChange(
             id=str(uuid.uuid4()),
             run_id=stored.run_id,
             kind=target.kind,
             target=stored.id,
             status=status,
-            timestamp=(timestamp or datetime.now(UTC)).astimezone(UTC),
+            timestamp=when,
             message=message,
         )
         self.record(Batch(changes=[change]))
@@ -142,12 +148,14 @@ class PipelineStorage(StorageReads):
         Raises:
             NotFoundError: The storage does not have the object.
         """
-        wanted, message = target.row.status, target.row.message
-        stored = self.get_row(target.kind, target.get_id())
-        target.row.status = stored.status
-        self.transaction(lambda session: session.put(target.kind, [target.row]))
-        if wanted is not stored.status:
-            self.report(target, wanted, message)
+        told = target.get_changed()
+        status = told.pop("status", None)
+        row = self.get_row(target.kind, target.get_id())
+        if told:
+            self.transaction(lambda session: _put_told(session, target, told))
+        if status is not None and status is not row.status:
+            at = told.get("completed" if status.is_final else "started")
+            self.report(target, status, told.get("message", ""), at)
         target.refresh()
 
     def build_pipeline_execution(
@@ -211,3 +219,19 @@ class PipelineStorage(StorageReads):
 
 
 _REMOVED_TOGETHER: Final = 50
+_TICK: Final = timedelta(microseconds=1)
+
+
+def _put_told(
+    session: PipelineSession, target: PipelineStorageObject, told: Mapping[str, Any]
+) -> None:
+    """Store the fields that were set on an object, and no others."""
+    session.lock([target.get_run_id()])
+    found = session.get(target.kind, [target.get_id()])
+    for row in found.values():
+        before = copy.copy(row)
+        for name, value in told.items():
+            setattr(row, name, storable(value))
+        session.put(target.kind, [row])
+        if isinstance(row, ResultRow) and isinstance(before, ResultRow):
+            session.count(before, row)

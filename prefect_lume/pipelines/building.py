@@ -119,12 +119,12 @@ def build(session: PipelineSession, rows: Plan) -> None:
         ConflictError: There is a run of this id already.
     """
     execution = rows[Kind.EXECUTION][0]
+    session.lock([execution.id])
     if session.get(Kind.EXECUTION, [execution.id]):
         raise ConflictError(
             f"There is a run {execution.id!r} already: each run of a pipeline has an "
             f"id of its own."
         )
-    session.lock([execution.id])
     for kind, made in rows.items():
         session.put(kind, made)
     for row in rows[Kind.RESULT]:

@@ -11,7 +11,6 @@ from prefect_lume.pipelines.status import PipelineTaskStatus
 
 #: Prefect's name of a pending task run which will never run: what it needs failed.
 NOT_READY: Final = "NotReady"
-_RESUMING: Final = "Resuming"
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -48,8 +47,12 @@ class StateChange:
     @property
     def begins_again(self) -> bool:
         """Whether a run that has been active starts once more with this state."""
-        if self.state_name in (NOT_READY, _RESUMING):
+        if self.state_name == NOT_READY:
             return False
+        if self.kind is Kind.TASK_RESULT:
+            # Prefect makes a new task run in a new attempt. If one is PENDING after it
+            # ran, then by the clock of a machine that is ahead.
+            return self.state_type == "SCHEDULED"
         return self.state_type in ("SCHEDULED", "PENDING")
 
 
@@ -64,12 +67,15 @@ class FlowRunFacts:
         pipeline_id: The pipeline: the flow's name.
         index: The position of its object, where it works on one of a pipeline's.
         pipeline_object: That object, as JSON.
+        is_named: Its name is the one that it has since it began: Prefect may give it
+            another one before.
     """
 
     run_id: str
     flow_run_id: str
     pipeline_id: str | None = None
     run_name: str | None = None
+    is_named: bool = False
     input_data: dict[str, Any] | None = None
     flow_id: str | None = None
     project_name: str | None = None
@@ -98,11 +104,12 @@ class TaskRunFacts:
         task_run_id: Prefect's id of the task run.
         run_id: The pipeline execution's id.
         pipeline_result_id: The id of the pipeline result that it belongs to.
-        task_id: Prefect's key of the task.
+        task_id: What identifies the task in the pipeline: its function's name.
         pipeline_task: The task's name.
         name: Prefect's name of the task run.
         index: Its position in a ``.map``.
         task_object: The object of the ``.map``, as JSON.
+        is_named: Its name is the one that it has since it began.
     """
 
     task_run_id: str
@@ -111,6 +118,7 @@ class TaskRunFacts:
     task_id: str
     pipeline_task: str = ""
     name: str = ""
+    is_named: bool = False
     index: int | None = None
     task_object: Any = None
     created: datetime | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, Final
 
 from pydantic_core import to_jsonable_python
@@ -36,7 +37,40 @@ def jsonable(value: Any, limit: int = LIMIT) -> Any:
         return _described(value)
     if len(text) > limit:
         return {"type": _type_name(value), "repr": clip(text, limit // 8)}
-    return json.loads(text)
+    return storable(json.loads(text))
+
+
+#: What some database cannot keep as text: U+0000, and halves of surrogate pairs.
+_UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
+
+
+def is_storable(text: str) -> bool:
+    """Tell whether every database can keep a text as it is."""
+    return _UNSTORABLE.search(text) is None
+
+
+def storable_text(text: str) -> str:
+    r"""Return a text with what some database cannot keep as Python would write it.
+
+    That is U+0000, and halves of surrogate pairs, which are no characters: ``\x00``
+    and the like stand in their place, the same in every storage.
+
+    Example:
+        >>> storable_text("a\0b")
+        'a\\x00b'
+    """
+    return _UNSTORABLE.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def storable(value: Any) -> Any:
+    """Return JSON with every text in it as :func:`storable_text` returns it."""
+    if isinstance(value, str):
+        return storable_text(value)
+    if isinstance(value, dict):
+        return {storable_text(key): storable(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [storable(item) for item in value]
+    return value
 
 
 def _finite(value: Any) -> Any:

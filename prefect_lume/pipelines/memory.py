@@ -6,7 +6,7 @@ import copy
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, Self, TypeVar, cast
 
 from prefect_lume.pipelines.base import (
     PipelineExecution,
@@ -64,6 +64,14 @@ class MemoryPipelineResultsStorage(PipelineStorage):
         self._history: dict[str, dict[str, StateChange]] = {}
         self._positions: dict[str, datetime] = {}
         self._lock = threading.RLock()
+
+    @classmethod
+    def for_context(cls, context: object = None) -> Self:
+        """Return the one storage in memory that settings mean in this process."""
+        del context
+        with _shared_lock:
+            storage = _shared.setdefault(cls, cls())
+        return cast("Self", storage)
 
     def transaction(self, work: Callable[[PipelineSession], T]) -> T:
         """Run ``work``; keep nothing of what it did if it raises."""
@@ -141,6 +149,10 @@ class MemoryPipelineResultsStorage(PipelineStorage):
         with self._lock:
             known = self._positions.get(source, position)
             self._positions[source] = max(known, position)
+
+
+_shared: Final[dict[type, MemoryPipelineResultsStorage]] = {}
+_shared_lock = threading.Lock()
 
 
 def _is_between(row: Row, since: datetime | None, before: datetime | None) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Final
 
 from prefect_lume.pipelines.changes import FlowRunFacts, TaskRunFacts
+from prefect_lume.pipelines.jsonable import storable
 from prefect_lume.pipelines.rows import (
     ExecutionRow,
     ResultRow,
@@ -45,8 +47,8 @@ def merge_execution(known: Row | None, run: FlowRunFacts) -> ExecutionRow:
         row.is_mapped = True
         return row
     row.is_mapped = row.is_mapped or run.is_mapped
-    row.run_name = row.run_name or run.run_name or ""
-    row.input_data = row.input_data or run.input_data or {}
+    row.run_name = _name(row.run_name, run.run_name, is_named=run.is_named)
+    row.input_data = row.input_data or storable(run.input_data or {})
     row.flow_id = row.flow_id or run.flow_id
     row.project_name = row.project_name or run.project_name
     row.deployment_id = row.deployment_id or run.deployment_id
@@ -64,8 +66,10 @@ def merge_result(known: Row | None, id_: str, run: FlowRunFacts) -> ResultRow:
     row.pipeline_id = row.pipeline_id or run.pipeline_id or ""
     row.index = run.index or 0
     if row.pipeline_object is None:
-        row.pipeline_object = run.pipeline_object
-    if run.flow_run_id and _is_later(run.created, row.flow_run_at, row.flow_run_id):
+        row.pipeline_object = storable(run.pipeline_object)
+    if run.flow_run_id == row.flow_run_id:
+        row.flow_run_at = run.created or row.flow_run_at
+    elif _is_later(run, row):
         row.flow_run_id, row.flow_run_at = run.flow_run_id, run.created
     row.runner = row.runner or run.runner
     row.reporter = row.reporter or run.reporter
@@ -82,7 +86,7 @@ def merge_task_execution(
         id=id_, run_id=task.run_id, parent_id=task.pipeline_result_id
     )
     row.task_id = row.task_id or task.task_id
-    row.pipeline_task = row.pipeline_task or task.pipeline_task
+    row.pipeline_task = _task_name(row.pipeline_task, task.pipeline_task, row.task_id)
     row.created = _first(row.created, task.created)
     return row
 
@@ -92,11 +96,11 @@ def merge_task_result(known: Row | None, id_: str, task: TaskRunFacts) -> TaskRe
     row = known if isinstance(known, TaskResultRow) else None
     row = row or TaskResultRow(id=task.task_run_id, run_id=task.run_id, parent_id=id_)
     row.pipeline_result_id = task.pipeline_result_id
-    row.name = row.name or task.name
+    row.name = _name(row.name, task.name, is_named=task.is_named)
     if row.index is None:
         row.index = task.index
     if row.task_object is None:
-        row.task_object = task.task_object
+        row.task_object = storable(task.task_object)
     row.created = _first(row.created, task.created)
     return row
 
@@ -107,10 +111,26 @@ def _first(known: datetime | None, told: datetime | None) -> datetime | None:
     return min(known, told)
 
 
-def _is_later(
-    told: datetime | None, known: datetime | None, known_id: str | None
-) -> bool:
+def _name(known: str, told: str | None, *, is_named: bool) -> str:
+    """Return the name that a run keeps, or the one it has until it has that."""
+    return (told or known) if is_named else (known or told or "")
+
+
+def _task_name(known: str, told: str, task_id: str) -> str:
+    """Return the name to show: rather one that a person gave than the function's.
+
+    Which of several is told first must not matter.
+    """
+
+    return min(known, told, key=lambda name: (not name, name == task_id, name))
+
+
+def _is_later(run: FlowRunFacts, row: ResultRow) -> bool:
     """Tell whether a flow run is later than the one known; any is, if none is known."""
-    if known_id is None or known is None:
+    if row.flow_run_id is None:
         return True
-    return told is not None and told > known
+    told, known = run.created or _NEVER, row.flow_run_at or _NEVER
+    return (told, run.flow_run_id) > (known, row.flow_run_id)
+
+
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -33,6 +34,7 @@ class PipelineStorageObject:
     """
 
     row: Row
+    stored: Row
     storage: PipelineStorage
     kind: ClassVar[Kind]
     #: The name of the kind, such as ``"PipelineExecution"``.
@@ -54,6 +56,7 @@ class PipelineStorageObject:
     def __init__(self, row: Row, storage: PipelineStorage) -> None:
         # Past __setattr__, which needs them.
         self.__dict__["row"] = row
+        self.__dict__["stored"] = copy.copy(row)
         self.__dict__["storage"] = storage
 
     def __getattr__(self, name: str) -> Any:
@@ -70,7 +73,7 @@ class PipelineStorageObject:
         )
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in self.row.__dataclass_fields__:
+        if name in self.row.__dataclass_fields__ and not hasattr(type(self), name):
             setattr(self.row, name, value)
         else:
             super().__setattr__(name, value)
@@ -97,12 +100,21 @@ class PipelineStorageObject:
         self.row.status = PipelineTaskStatus(status)
 
     def save(self) -> None:
-        """Keep what was set on this object.
+        """Keep what was set on this object, and nothing else of it.
 
-        A new status goes the way of :meth:`report_status_change`, so that what lies
-        above and below follows.
+        Set a new value rather than changing one in place, which goes unnoticed. A new
+        status goes the way of :meth:`report_status_change`, so that what lies above and
+        below follows.
         """
         self.storage.save(self)
+
+    def get_changed(self) -> dict[str, Any]:
+        """Return what was set on this object and is not kept yet, by field."""
+        return {
+            name: value
+            for name in self.row.__dataclass_fields__
+            if (value := getattr(self.row, name)) != getattr(self.stored, name)
+        }
 
     def refresh(self) -> None:
         """Read this object again.
@@ -110,7 +122,9 @@ class PipelineStorageObject:
         Raises:
             NotFoundError: The storage has it no more.
         """
-        self.__dict__["row"] = self.storage.get_row(self.kind, self.get_id())
+        row = self.storage.get_row(self.kind, self.get_id())
+        self.__dict__["row"] = row
+        self.__dict__["stored"] = copy.copy(row)
 
     def report_status_change(
         self,
@@ -123,6 +137,7 @@ class PipelineStorageObject:
 
         Nothing happens if the status does not advance. Otherwise the object has it
         when this returns, and what lies above and below follows by the status rules.
+        Only ``DONE`` waits: the object has it once all that lies below is ``DONE``.
 
         Args:
             status: The new status.
@@ -136,9 +151,8 @@ class PipelineStorageObject:
             ValueError: There is no such status.
             StorageError: The storage could not do it.
         """
-        taken = self.storage.report(
-            self, PipelineTaskStatus(status), message, timestamp
-        )
+        wanted = PipelineTaskStatus(status)
+        taken = self.storage.report(self, wanted, message, timestamp)
         self.refresh()
         return taken
 

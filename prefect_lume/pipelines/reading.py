@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, cast
 
 from prefect_lume.errors import NotFoundError
 from prefect_lume.pipelines.changes import StateChange
@@ -17,11 +18,13 @@ from prefect_lume.pipelines.objects import (
     TaskResult,
 )
 from prefect_lume.pipelines.rows import Kind, ResultRow, Row
+from prefect_lume.pipelines.tally import Tally, count_rows
 
 if TYPE_CHECKING:
     from prefect_lume.pipelines.base import PipelineStorage
 
 _O = TypeVar("_O", bound=PipelineStorageObject)
+_PAGE: Final = 1000
 
 
 class StorageReads(ABC):
@@ -66,6 +69,62 @@ class StorageReads(ABC):
     @abstractmethod
     def get_history(self, targets: Collection[str]) -> dict[str, list[StateChange]]:
         """Return the changes reported of each of these objects, the oldest first."""
+
+    def iterate(
+        self,
+        kind: Kind,
+        where: Mapping[str, Any] | None = None,
+        *,
+        since: datetime | None = None,
+        before: datetime | None = None,
+        newest_first: bool = False,
+    ) -> Iterator[Row]:
+        """Yield the rows of :meth:`find`, a thousand in memory at a time."""
+        skip, whole = 0, True
+        while whole:
+            rows = self.find(
+                kind,
+                where,
+                since=since,
+                before=before,
+                limit=_PAGE,
+                skip=skip,
+                newest_first=newest_first,
+            )
+            yield from rows
+            skip, whole = skip + len(rows), len(rows) == _PAGE
+
+    def tally(
+        self,
+        kind: Kind,
+        where: Mapping[str, Any] | None = None,
+        *,
+        since: datetime | None = None,
+        before: datetime | None = None,
+    ) -> list[Tally]:
+        """Count the rows that match, by parent, status and whether superseded.
+
+        A storage that can count without reading the rows does so here.
+
+        Args:
+            kind: The kind.
+            where: As in :meth:`find`.
+            since: As in :meth:`find`.
+            before: As in :meth:`find`.
+
+        Raises:
+            InvalidInputError: There is no such filter.
+        """
+        return count_rows(self.iterate(kind, where, since=since, before=before))
+
+    def find_run_ids(self, prefix: str, limit: int = 2) -> list[str]:
+        """Return ids of runs that begin so, at most ``limit`` of them.
+
+        A storage that can ask its index for a range of ids does so here.
+        """
+        rows = self.iterate(Kind.EXECUTION, newest_first=True)
+        found = (row.id for row in rows if row.id.startswith(prefix))
+        return list(itertools.islice(found, limit))
 
     def get_pipeline_executions(
         self,

@@ -7,20 +7,28 @@ when or how often: see :mod:`prefect_lume.pipelines.rules`.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Final, TypeVar
 
 from prefect_lume.errors import InvalidInputError
 from prefect_lume.pipelines import merging
-from prefect_lume.pipelines.changes import Batch, StateChange
+from prefect_lume.pipelines.changes import (
+    Batch,
+    FlowRunFacts,
+    StateChange,
+    TaskRunFacts,
+)
+from prefect_lume.pipelines.jsonable import is_storable, storable_text
 from prefect_lume.pipelines.rows import (
+    ROW_TYPES,
     ExecutionRow,
     Kind,
     ResultRow,
     Row,
     TaskExecutionRow,
     TaskResultRow,
-    derived_id,
 )
 from prefect_lume.pipelines.rules import (
     NOTHING_BELOW,
@@ -29,11 +37,13 @@ from prefect_lume.pipelines.rules import (
     apply,
     fold,
     is_superseded,
+    summarise,
 )
 from prefect_lume.pipelines.session import PipelineSession
-from prefect_lume.pipelines.status import CANCELS_BELOW, PipelineTaskStatus
+from prefect_lume.pipelines.status import CANCELS_BELOW
 
-_KINDS = tuple(Kind)
+_KINDS: Final = tuple(Kind)
+_KIND_OF: Final = {row_type: kind for kind, row_type in ROW_TYPES.items()}
 
 
 def record(session: PipelineSession, batch: Batch) -> int:
@@ -52,6 +62,31 @@ def record(session: PipelineSession, batch: Batch) -> int:
     return _Recording(session).record(batch)
 
 
+_F = TypeVar("_F", StateChange, FlowRunFacts, TaskRunFacts)
+
+
+def _storable(batch: Batch) -> Batch:
+    """Return a batch without text that some databases cannot keep."""
+    return Batch(
+        [_storable_texts(change) for change in batch.changes],
+        [_storable_texts(run) for run in batch.flow_runs],
+        [_storable_texts(task) for task in batch.task_runs],
+    )
+
+
+def _storable_texts(item: _F) -> _F:
+    texts: dict[str, Any] = {
+        name: storable_text(value)
+        for name in item.__dataclass_fields__
+        if isinstance(value := getattr(item, name), str) and not is_storable(value)
+    }
+    return replace(item, **texts) if texts else item
+
+
+def _order(change: StateChange) -> tuple[datetime, str]:
+    return change.timestamp, change.id
+
+
 @dataclass
 class _Recording:
     """One batch on its way into one session."""
@@ -63,21 +98,21 @@ class _Recording:
     stored: dict[tuple[Kind, str], Row] = field(default_factory=dict)
     counted: dict[str, ResultRow | None] = field(default_factory=dict)
     own: dict[str, Own] = field(default_factory=dict)
+    #: Objects that ever were wrong from the start, to how often they ended.
+    erred: dict[str, int] = field(default_factory=dict)
     touched: dict[Kind, set[str]] = field(
         default_factory=lambda: {kind: set() for kind in Kind}
     )
 
     def record(self, batch: Batch) -> int:
+        batch = _storable(batch)
         self.session.lock(batch.run_ids())
         self._load(batch)
         self._merge(batch)
         self._check(batch.changes)
         new = self.session.add_history(batch.changes)
         self._settle()
-        for _ in Kind:
-            cancelled = self._cancel_below()
-            if not cancelled:
-                break
+        if self._reach_below(self._reported(batch.changes)):
             self._settle()
         for kind in Kind:
             self._flush(kind)
@@ -192,13 +227,15 @@ class _Recording:
         """Take the own changes of everything touched together."""
         targets = {id_ for ids in self.touched.values() for id_ in ids}
         history = self.session.get_history(targets)
-        for id_ in targets:
-            self.own[id_] = fold(history.get(id_, ()))
         for id_ in self.touched[Kind.RESULT]:
             row = self.rows[Kind.RESULT][id_]
             if isinstance(row, ResultRow) and row.flow_run_id == row.run_id:
-                both = [*history.get(id_, ()), *history.get(row.run_id, ())]
-                self.own[id_] = fold(both)
+                history[id_] = [*history.get(id_, ()), *history.get(row.run_id, ())]
+        for id_ in targets:
+            changes = history.get(id_, ())
+            self.own[id_] = fold(changes)
+            if any(change.status in CANCELS_BELOW for change in changes):
+                self.erred[id_] = sum(change.status.is_final for change in changes)
         for id_ in self.touched[Kind.TASK_RESULT]:
             leaf = self.rows[Kind.TASK_RESULT][id_]
             if isinstance(leaf, TaskResultRow):
@@ -208,7 +245,7 @@ class _Recording:
     def _apply_leaves(self) -> None:
         for id_ in self.touched[Kind.TASK_RESULT]:
             row = self.rows[Kind.TASK_RESULT][id_]
-            apply(row, self.own[id_], None)
+            apply(row, self.own[id_], None, self._error_above(row))
             execution = self.rows[Kind.TASK_EXECUTION].get(row.parent_id or "")
             result = self.own.get((execution.parent_id or "") if execution else "")
             row.superseded = is_superseded(row, result.again_at if result else None)
@@ -219,8 +256,7 @@ class _Recording:
         if not ids or below is None:
             return
         if kind is Kind.RESULT:
-            for id_ in sorted(ids):
-                self._tell_tasks(id_)
+            self._tell_tasks(ids)
         self._flush(below)
         summaries = self.session.summarise(below, ids)
         for id_ in ids:
@@ -229,33 +265,48 @@ class _Recording:
 
     def _apply(self, row: Row, below: Below) -> None:
         if isinstance(row, TaskExecutionRow):
-            # Perhaps every run of the task belongs to an attempt that began again.
-            row.superseded = not below.total and row.last_at is not None
             result = self.own.get(row.parent_id or "")
             is_over = result.is_over if result else None
             row.closed = row.closed if is_over is None else is_over
-            if row.superseded:
-                return
-        apply(row, self.own[row.id], below)
+            runs = [] if below.total else self._rows_below(Kind.TASK_RESULT, {row.id})
+            # Perhaps every run of the task belongs to an attempt that began again.
+            row.superseded = bool(runs)
+            below = summarise(runs, superseded=True) if runs else below
+        apply(row, self.own[row.id], below, self._error_above(row))
 
-    def _tell_tasks(self, id_: str) -> None:
-        """Let the tasks of a pipeline result know that it ended, or began again."""
-        own, result = self.own[id_], self.rows[Kind.RESULT][id_]
-        if not isinstance(result, ResultRow) or own.is_over is None:
-            return
-        again = own.again_at != result.again_at
-        if result.closed == own.is_over and not again:
-            return
-        result.closed, result.again_at = own.is_over, own.again_at
-        executions = self._rows_below(Kind.TASK_EXECUTION, id_)
-        if again:
-            leaves = [
-                leaf
-                for execution in executions
-                for leaf in self._rows_below(Kind.TASK_RESULT, execution.id)
-            ]
-            for leaf in leaves:
-                leaf.superseded = is_superseded(leaf, own.again_at)
+    def _error_above(self, row: Row) -> StateChange | None:
+        """Return the first error by which something above was wrong from the start."""
+        found: StateChange | None = None
+        while (above := self._parent(row)) is not None:
+            row, own = above, self.own.get(above.id)
+            error = own.error if own else None
+            if error and (found is None or _order(error) < _order(found)):
+                found = error
+        return found
+
+    def _parent(self, row: Row) -> Row | None:
+        above = _KIND_OF[type(row)].above
+        return self.rows[above].get(row.parent_id or "") if above else None
+
+    def _tell_tasks(self, result_ids: Iterable[str]) -> None:
+        """Let the tasks of pipeline results know that these ended, or began again."""
+        told, again = set(), set()
+        for id_ in result_ids:
+            own, result = self.own[id_], self.rows[Kind.RESULT][id_]
+            if not isinstance(result, ResultRow) or own.is_over is None:
+                continue
+            if own.again_at != result.again_at:
+                again.add(id_)
+            elif result.closed == own.is_over:
+                continue
+            result.closed, result.again_at = own.is_over, own.again_at
+            told.add(id_)
+        executions = self._rows_below(Kind.TASK_EXECUTION, told)
+        began = {row.id: row.parent_id or "" for row in executions}
+        began = {id_: above for id_, above in began.items() if above in again}
+        for leaf in self._rows_below(Kind.TASK_RESULT, began):
+            again_at = self.own[began[leaf.parent_id or ""]].again_at
+            leaf.superseded = is_superseded(leaf, again_at)
         self._flush(Kind.TASK_RESULT)
         ids = [execution.id for execution in executions]
         summaries = self.session.summarise(Kind.TASK_RESULT, ids)
@@ -264,56 +315,57 @@ class _Recording:
             self.own[execution.id] = fold(history.get(execution.id, ()))
             self._apply(execution, summaries.get(execution.id, NOTHING_BELOW))
 
-    def _rows_below(self, kind: Kind, parent_id: str) -> list[Row]:
-        """Return all rows below an object, those as they are here where both are."""
-        for row in self.session.get_below(kind, parent_id):
+    def _rows_below(self, kind: Kind, parent_ids: Collection[str]) -> list[Row]:
+        """Return all rows below objects, those as they are here where both are."""
+        if not parent_ids:
+            return []
+        for row in self.session.get_all_below(kind, parent_ids):
             self._take(kind, row.id, row)
-        return [row for row in self.rows[kind].values() if row.parent_id == parent_id]
+        return [row for row in self.rows[kind].values() if row.parent_id in parent_ids]
 
     # What lies below a configuration or validation error ---------------------------
 
-    def _cancel_below(self) -> bool:
-        """Cancel what lies open below objects that were wrong from the start."""
-        found: list[StateChange] = []
-        for kind in (Kind.EXECUTION, Kind.RESULT, Kind.TASK_EXECUTION):
-            for id_ in self.touched[kind]:
-                row = self.rows[kind][id_]
-                if row.status in CANCELS_BELOW:
-                    found += self._cancellations(kind, row)
-        unique = {change.id: change for change in found}
-        if not unique:
-            return False
-        self.session.add_history(list(unique.values()))
-        for change in unique.values():
-            self.touched[change.kind].add(change.target)
-        return True
+    def _reported(self, changes: Iterable[StateChange]) -> set[str]:
+        """Return the ids of the objects whose own changes these are."""
+        ids = {change.target for change in changes}
+        ids |= {merging.only_result(c.run_id) for c in changes if c.target == c.run_id}
+        return ids
 
-    def _cancellations(self, kind: Kind, above: Row) -> Iterator[StateChange]:
-        if above.completed is None:
+    def _reach_below(self, reported: set[str]) -> bool:
+        """Touch what an error reported now, or one that counts no more, bears on."""
+        before = sum(map(len, self.touched.values()))
+        for kind in _KINDS[:-1]:
+            for id_ in self.touched[kind] & reported & self.erred.keys():
+                if self.erred[id_] > 1 or self.own[id_].error is None:
+                    self._touch_below(kind, id_)
+                else:
+                    self._touch_open(self.rows[kind][id_])
+        return sum(map(len, self.touched.values())) > before
+
+    def _touch_below(self, kind: Kind, id_: str) -> None:
+        if kind.below is None:
             return
-        for stored in Kind:
-            self._flush(stored)
-        for open_kind, open_rows in self.session.get_open(above.run_id).items():
-            for row in open_rows:
-                self._take(open_kind, row.id, row)
+        for row in self._rows_below(kind.below, {id_}):
+            self.touched[kind.below].add(row.id)
+            self._touch_below(kind.below, row.id)
+
+    def _touch_open(self, above: Row) -> None:
+        """Touch what lies open below; what lies between may have ended."""
+        for kind in Kind:
+            self._flush(kind)
+        found = self.session.get_open(above.run_id)
         lineage = {above.id}
-        level: Kind | None = kind.below
-        while level is not None:
-            rows = [r for r in self.rows[level].values() if r.parent_id in lineage]
+        for kind in _KINDS[1:]:
+            for row in found.get(kind, ()):
+                self._take(kind, row.id, row)
+        for kind in reversed(_KINDS[1:]):
+            rows = [r for r in self.rows[kind].values() if r.run_id == above.run_id]
+            if kind.above:
+                self.fetch(kind.above, {row.parent_id or "" for row in rows})
+        for kind in _KINDS[1:]:
+            rows = [row for row in self.rows[kind].values() if row.parent_id in lineage]
             lineage |= {row.id for row in rows}
-            for row in rows:
-                if not row.status.is_final:
-                    yield StateChange(
-                        id=derived_id("cancelled", above.id, row.id),
-                        run_id=row.run_id,
-                        kind=level,
-                        target=row.id,
-                        status=PipelineTaskStatus.CANCELLED,
-                        timestamp=above.completed,
-                        message=f"Cancelled: the {kind.replace('_', ' ')} above ended "
-                        f"as {above.status}.",
-                    )
-            level = level.below
+            self.touched[kind] |= {row.id for row in rows if not row.status.is_final}
 
     # Writing ------------------------------------------------------------------------
 

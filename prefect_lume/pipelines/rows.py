@@ -143,7 +143,7 @@ class TaskExecutionRow(Row):
 
     Attributes:
         pipeline_task: The task's name.
-        task_id: Prefect's key of the task.
+        task_id: What identifies the task in the pipeline: its function's name.
         config: The task's configuration, as JSON.
     """
 

@@ -8,6 +8,7 @@ and repeated ones all lead to the same rows.
 - What lies below makes its parents ``RUNNING``, and the first failure below is the
   failure of all above.
 - A parent is ``DONE`` when nothing more comes below it and all below is ``DONE``.
+- What is still open below an object that was wrong from the start is ``CANCELLED``.
 - A run that Prefect starts once more begins again: what was before it counts no more.
 """
 
@@ -16,14 +17,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
 
 from prefect_lume.pipelines.changes import StateChange
 from prefect_lume.pipelines.rows import Row
-from prefect_lume.pipelines.status import PipelineTaskStatus
+from prefect_lume.pipelines.status import CANCELS_BELOW, PipelineTaskStatus
 
 _S = PipelineTaskStatus
-_T = TypeVar("_T")
 
 
 @dataclass(slots=True, frozen=True)
@@ -69,14 +68,19 @@ class Own:
     Attributes:
         status: The furthest status of the current attempt.
         final: The change that ended it.
+        failed: The first failure after it said ``DONE``. It counts as long as something
+            below is not done.
         latest: The latest change that was reported, not inferred.
+        state: The latest of these that is a state of Prefect's.
         started: When it first began to run.
         again_at: When the current attempt began, if it is not the first.
     """
 
     status: PipelineTaskStatus = PipelineTaskStatus.PENDING
     final: StateChange | None = None
+    failed: StateChange | None = None
     latest: StateChange | None = None
+    state: StateChange | None = None
     started: datetime | None = None
     again_at: datetime | None = None
 
@@ -87,6 +91,14 @@ class Own:
         if told is None or (told.state_type is None and not told.inferred):
             return None
         return self.final is not None
+
+    @property
+    def error(self) -> StateChange | None:
+        """The change by which it was wrong from the start: nothing below can run."""
+        for change in (self.final, self.failed):
+            if change is not None and change.status in CANCELS_BELOW:
+                return change
+        return None
 
 
 def fold(changes: Iterable[StateChange]) -> Own:
@@ -103,14 +115,19 @@ def fold(changes: Iterable[StateChange]) -> Own:
             continue
         if _begins_again(own, change):
             own.again_at = change.timestamp
-            own.final = None
+            own.final = own.failed = None
             own.status = _S.RUNNING if own.started else _S.PENDING
         own.latest = change
+        if change.state_type is not None:
+            own.state = change
         if own.final is not None:
+            if own.final.status is _S.DONE and change.status.is_failed:
+                own.failed = own.failed or change
             continue
         if change.status.is_final:
             own.final = change
-        elif change.status is _S.RUNNING:
+        if change.status in (_S.RUNNING, _S.DONE):
+            # A cached task run, for one, is never seen running.
             own.started = own.started or change.timestamp
         if own.status.has_advanced(change.status):
             own.status = change.status
@@ -138,55 +155,60 @@ def _conclude(own: Own, ordered: Sequence[StateChange]) -> None:
             return
 
 
-def apply(row: Row, own: Own, below: Below | None) -> None:
+def apply(
+    row: Row, own: Own, below: Below | None, above: StateChange | None = None
+) -> None:
     """Set a row's status, message and times by its own changes and what lies below.
 
     Args:
         row: The row; changed in place.
         own: Its own changes, taken together.
         below: What lies below it; nothing for a task result.
+        above: The change by which something above it was wrong from the start.
     """
-    final = own.final
-    if below is None:
-        _finish(row, own, final, started=own.started)
-        row.last_at = own.latest.timestamp if own.latest else None
-        return
+    below = below or NOTHING_BELOW
+    final, failure = _final(own, below), below.failure
     row.last_at = _latest(own.latest.timestamp if own.latest else None, below.last_at)
     started = _earliest(own.started, below.started)
-    failure = below.failure
+    if own.state is not None:
+        row.state_type, row.state_name = own.state.state_type, own.state.state_name
+        row.state_at = own.state.timestamp
     if failure is not None and (
-        final is None
-        or final.status is _S.DONE
-        or (failure.timestamp, failure.id) < (final.timestamp, final.id)
+        final is None or final.status is _S.DONE or failure.timestamp < final.timestamp
     ):
-        _set(row, failure.status, failure.message, started, failure.timestamp, own)
-        return
-    if final is not None and final.status is not _S.DONE:
-        _finish(row, own, final, started=started)
-        return
-    finished = final is not None or (row.closed and below.total > 0)
-    if finished and below.done == below.total:
+        _set(row, failure.status, failure.message, started, failure.timestamp)
+    elif final is not None and final.status is not _S.DONE:
+        _set(row, final.status, final.message, started, final.timestamp)
+    elif below.done == below.total and (final or (row.closed and below.total)):
         completed = _latest(final.timestamp if final else None, below.completed)
         message = final.message if final else ""
-        _set(row, _S.DONE, message, started or completed, completed, own)
-        return
-    active = own.status is not _S.PENDING or below.pending < below.total
-    status = _S.RUNNING if active else _S.PENDING
-    message = own.latest.message if own.latest and final is None else ""
-    _set(row, status, message, started, None, own)
+        _set(row, _S.DONE, message, started or completed, completed)
+    elif above is not None:
+        completed = _latest(above.timestamp, row.last_at)
+        _set(row, _S.CANCELLED, cancelled_message(above), started, completed)
+    else:
+        active = own.status is not _S.PENDING or below.pending < below.total
+        message = row.message if row.status is _S.PENDING and not active else ""
+        if own.latest is not None and final is None:
+            message = own.latest.message
+        _set(row, _S.RUNNING if active else _S.PENDING, message, started, None)
 
 
-def _finish(
-    row: Row, own: Own, final: StateChange | None, *, started: datetime | None
-) -> None:
-    if final is None:
-        message = own.latest.message if own.latest else row.message
-        _set(row, own.status, message, started, None, own)
-        return
-    if final.status is _S.DONE and started is None:
-        # A cached task run, for one, is never seen running.
-        started = final.timestamp
-    _set(row, final.status, final.message, started, final.timestamp, own)
+def _final(own: Own, below: Below) -> StateChange | None:
+    """Return the change by which it ended: what said ``DONE`` too early did not."""
+    final, failed = own.final, own.failed
+    if final is None or failed is None or final.status is not _S.DONE:
+        return final
+    is_done = below.done == below.total
+    if is_done and (below.completed is None or below.completed <= failed.timestamp):
+        return final
+    return failed
+
+
+def cancelled_message(above: StateChange) -> str:
+    """Return what is said of an object that an error above it cancelled."""
+    kind = above.kind.replace("_", " ")
+    return f"Cancelled: the {kind} above ended as {above.status}."
 
 
 def _set(
@@ -195,14 +217,11 @@ def _set(
     message: str,
     started: datetime | None,
     completed: datetime | None,
-    own: Own,
 ) -> None:
     row.status, row.message = status, message
-    row.started, row.completed = started, completed
-    latest = own.latest
-    if latest is not None and latest.state_type is not None:
-        row.state_type, row.state_name = latest.state_type, latest.state_name
-        row.state_at = latest.timestamp
+    # What began below after it had failed did not make it start.
+    late = started is not None and completed is not None and started > completed
+    row.started, row.completed = None if late else started, completed
 
 
 def is_superseded(row: Row, again_at: datetime | None) -> bool:
@@ -220,9 +239,14 @@ def is_superseded(row: Row, again_at: datetime | None) -> bool:
     )
 
 
-def summarise(rows: Iterable[Row]) -> Below:
-    """Take rows that lie below one object together; superseded ones are left out."""
-    live = [row for row in rows if not row.superseded]
+def summarise(rows: Iterable[Row], *, superseded: bool = False) -> Below:
+    """Take rows that lie below one object together.
+
+    Args:
+        rows: The rows.
+        superseded: Whether to take those that are superseded, and not the others.
+    """
+    live = [row for row in rows if row.superseded is superseded]
     failures = [
         Failure(row.completed, row.id, row.status, row.message)
         for row in live

@@ -37,6 +37,13 @@ class PipelineSession(ABC):
     def get_below(self, kind: Kind, parent_id: str) -> list[Row]:
         """Return all rows of ``kind`` which lie directly below one object."""
 
+    def get_all_below(self, kind: Kind, parent_ids: Collection[str]) -> list[Row]:
+        """Return all rows of ``kind`` which lie directly below any of these objects.
+
+        A storage that can ask for all of them at once does so here.
+        """
+        return [row for id_ in parent_ids for row in self.get_below(kind, id_)]
+
     @abstractmethod
     def get_open(self, run_id: str) -> dict[Kind, list[Row]]:
         """Return the rows of a run without a final status, the execution left out."""

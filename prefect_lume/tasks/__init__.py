@@ -1,6 +1,7 @@
-"""Prefect tasks to import in any flow: results, files and the registry."""
+"""Prefect tasks to import in any flow: results, files, runs and the registry."""
 
 from prefect_lume.tasks.files import load_file, save_file
+from prefect_lume.tasks.pipelines import publish_digest, publish_run
 from prefect_lume.tasks.registry import register_deployment, register_model
 from prefect_lume.tasks.results import (
     find_results,
@@ -14,7 +15,9 @@ __all__ = [
     "find_results",
     "load_file",
     "load_result",
+    "publish_digest",
     "publish_result",
+    "publish_run",
     "register_deployment",
     "register_model",
     "save_file",

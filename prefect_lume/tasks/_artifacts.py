@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
@@ -33,12 +34,7 @@ def publish(result: Result, *, key: str | None = None, plot: bool = True) -> Non
     Raises:
         InvalidInputError: The key is not of small letters, digits and dashes.
     """
-    name = key or f"result-{result.unique_hash[:12]}"
-    if not _KEY.fullmatch(name):
-        raise InvalidInputError(
-            f"{clip(repr(name), 80)} cannot be the key of an artifact: use small "
-            f"letters, digits and single dashes."
-        )
+    name = checked_key(key or f"result-{result.unique_hash[:12]}")
     about = _about(result)
     artifacts = [
         ArtifactCreate(
@@ -54,37 +50,69 @@ def publish(result: Result, *, key: str | None = None, plot: bool = True) -> Non
 
         picture = plot_png(result)
         if picture is not None:
-            url = f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"
             artifacts.append(
                 ArtifactCreate(
                     key=f"{name}-plot",
                     type="image",
                     description=about,
-                    data=url,
+                    data=picture_data(picture),
                     **_run(result),
                 )
             )
+    create(artifacts)
+
+
+def checked_key(key: str) -> str:
+    """Return the key of an artifact.
+
+    Raises:
+        InvalidInputError: It is not of small letters, digits and dashes.
+    """
+    if not _KEY.fullmatch(key):
+        raise InvalidInputError(
+            f"{clip(repr(key), 80)} cannot be the key of an artifact: use small "
+            f"letters, digits and single dashes."
+        )
+    return key
+
+
+def picture_data(picture: bytes) -> str:
+    """Return a PNG picture as the data of an image artifact."""
+    return f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}"
+
+
+def create(artifacts: Iterable[ArtifactCreate]) -> None:
+    """Create artifacts on the Prefect server."""
     with get_client(sync_client=True) as client:
         for artifact in artifacts:
             client.create_artifact(artifact)
 
 
+def of_running() -> dict[str, UUID]:
+    """Return the task run and the flow run in which this code runs, as far as any."""
+    task_run, flow_run = TaskRunContext.get(), FlowRunContext.get()
+    found: dict[str, UUID] = {}
+    if task_run is not None:
+        found["task_run_id"] = task_run.task_run.id
+        if task_run.task_run.flow_run_id is not None:
+            found["flow_run_id"] = task_run.task_run.flow_run_id
+    elif flow_run is not None and flow_run.flow_run is not None:
+        found["flow_run_id"] = flow_run.flow_run.id
+    return found
+
+
 def _run(result: Result) -> dict[str, UUID]:
     """Return the run that made the result, and the task that runs now if it is its."""
-    task_run, flow_run = TaskRunContext.get(), FlowRunContext.get()
-    running = None
-    if task_run is not None:
-        running = task_run.task_run.flow_run_id
-    elif flow_run is not None and flow_run.flow_run is not None:
-        running = flow_run.flow_run.id
+    here = of_running()
+    running = here.get("flow_run_id")
     try:
         made_by = UUID(result.flow_run_id) if result.flow_run_id else running
     except ValueError:
         # Not one of this Prefect's ids: the result was made elsewhere.
         made_by = running
     found = {} if made_by is None else {"flow_run_id": made_by}
-    if task_run is not None and made_by == running:
-        found["task_run_id"] = task_run.task_run.id
+    if "task_run_id" in here and made_by == running:
+        found["task_run_id"] = here["task_run_id"]
     return found
 
 
@@ -98,30 +126,34 @@ def _about(result: Result) -> str:
 def _markdown(result: Result) -> str:
     rows = list(flatten(result))
     lines = [
-        f"### {_escaped(result.type_name)} result",
+        f"### {escaped(result.type_name)} result",
         "",
         "| origin | |",
         "|---|---|",
-        _row("project", result.project_name),
-        _row("unique hash", f"`{result.unique_hash}`", raw=True),
-        _row("stored", result.date_modified.isoformat(timespec="seconds")),
-        _row("flow run", result.flow_run_id or "unknown"),
-        _row("deployment", result.deployment_id or "unknown"),
+        markdown_row("project", result.project_name),
+        markdown_row("unique hash", f"`{result.unique_hash}`", raw=True),
+        markdown_row("stored", result.date_modified.isoformat(timespec="seconds")),
+        markdown_row("flow run", result.flow_run_id or "unknown"),
+        markdown_row("deployment", result.deployment_id or "unknown"),
         "",
         "| value | |",
         "|---|---|",
-        *(_row(path, describe(value, limit=200)) for path, value in rows[:_MOST_ROWS]),
+        *(
+            markdown_row(path, describe(value, limit=200))
+            for path, value in rows[:_MOST_ROWS]
+        ),
     ]
     if len(rows) > _MOST_ROWS:
-        lines.append(_row(f"… {len(rows) - _MOST_ROWS} more", ""))
+        lines.append(markdown_row(f"… {len(rows) - _MOST_ROWS} more", ""))
     return "\n".join(lines)
 
 
-def _row(name: Any, value: Any, *, raw: bool = False) -> str:
-    return f"| {_escaped(name)} | {value if raw else _escaped(value)} |"
+def markdown_row(name: Any, value: Any, *, raw: bool = False) -> str:
+    """Return a row of a markdown table with two columns."""
+    return f"| {escaped(name)} | {value if raw else escaped(value)} |"
 
 
-def _escaped(text: Any) -> str:
+def escaped(text: Any) -> str:
     """Return text that markdown shows as it is."""
     kept = re.sub(r"([\\`*_{}\[\]<>|#~$!&])", r"\\\1", str(text))
     # What reads like an address is text, too, not a link.

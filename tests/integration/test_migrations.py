@@ -17,6 +17,7 @@ from sqlalchemy import Engine, event, inspect, text
 from prefect_lume import migrations
 from prefect_lume.errors import SchemaError, StorageError
 from prefect_lume.migrations._locking import exclusive
+from prefect_lume.pipelines.orm.tables import metadata as pipeline_tables
 from prefect_lume.registry import ModelDBService
 from prefect_lume.registry.tables import metadata as registry_tables
 from prefect_lume.results.stores.sql.tables import metadata as result_tables
@@ -28,7 +29,7 @@ DATABASES = [
     pytest.param("mariadb", marks=pytest.mark.service("mariadb")),
     pytest.param("postgresql", marks=pytest.mark.service("postgresql")),
 ]
-OURS = {*registry_tables.tables, *result_tables.tables}
+OURS = {*registry_tables.tables, *result_tables.tables, *pipeline_tables.tables}
 
 
 @pytest.fixture(params=DATABASES)
@@ -105,6 +106,7 @@ def test_tables_of_the_code_are_those_of_the_revisions(engine: Engine) -> None:
     """What the code would create itself differs in nothing but the revision's name."""
     registry_tables.create_all(engine)
     result_tables.create_all(engine)
+    pipeline_tables.create_all(engine)
     assert migrations.check(engine) == [
         f"The schema revision is missing, not {migrations.head()}."
     ]

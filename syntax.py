@@ -1,0 +1,3 @@
+from prefect import flow
+@flow
+def f(: pass
