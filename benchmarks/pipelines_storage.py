@@ -25,6 +25,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -35,6 +36,7 @@ from prefect_lume.migrations import upgrade
 from prefect_lume.pipelines import (
     Batch,
     FlowRunFacts,
+    PipelineSession,
     PipelineTaskStatus,
     StateChange,
     TaskRunFacts,
@@ -44,6 +46,7 @@ from prefect_lume.pipelines.rows import (
     ExecutionRow,
     Kind,
     ResultRow,
+    Row,
     TaskExecutionRow,
     TaskResultRow,
     result_id,
@@ -216,16 +219,22 @@ def fill(storage: OrmPipelineResultsStorage, kind: Kind, rows: int) -> None:
             for _ in (part if kind is Kind.TASK_RESULT else ())
         ]
 
-        def store(session, run=run, rows=(execution, results, task, leaves)) -> None:  # type: ignore[no-untyped-def]
-            session.lock([run])
-            session.put(Kind.EXECUTION, [rows[0]])
-            session.put(Kind.RESULT, rows[1])
-            session.put(Kind.TASK_EXECUTION, [rows[2]])
-            session.put(Kind.TASK_RESULT, rows[3])
-            for row in rows[1]:
-                session.count(None, row)
+        rows_of_run = {
+            Kind.EXECUTION: [execution],
+            Kind.RESULT: results,
+            Kind.TASK_EXECUTION: [task],
+            Kind.TASK_RESULT: leaves,
+        }
+        storage.transaction(partial(put, rows_of_run))
 
-        storage.transaction(store)
+
+def put(rows: dict[Kind, list[Row]], session: PipelineSession) -> None:
+    """Store the rows of one run, and count its pipeline results."""
+    session.lock([rows[Kind.EXECUTION][0].id])
+    for kind, some in rows.items():
+        session.put(kind, some)
+    for row in rows[Kind.RESULT]:
+        session.count(None, row)
 
 
 def milliseconds(call: Callable[[], object]) -> float:

@@ -1,8 +1,8 @@
 """What recording costs a flow of 1,000 tasks, and whether anything is missing.
 
-The flow runs recorded and not recorded, turn by turn, so that whatever else the machine
-does hits both alike; the figure is the ratio of the medians. Each recorded run must have
-every one of its 3,000 task-run changes.
+The flow runs recorded and not recorded, turn by turn, so that whatever else the
+machine does hits both alike; the figure is the ratio of the medians. Each recorded run
+must have every one of its 3,000 task-run changes.
 
     python benchmarks/recorded_flow.py --api-url http://127.0.0.1:4200/api --pairs 10
 """
@@ -78,14 +78,16 @@ def measure(tasks: int, pairs: int, url: str) -> dict[str, Any]:
     followed(count=20)
     thousand(count=20)
     times: dict[str, list[float]] = {"recorded": [], "plain": []}
+    work_done: dict[str, list[float]] = {"recorded": [], "plain": []}
     complete = 0
     missing: list[int] = []
     for pair in range(pairs):
         kinds = [("recorded", followed), ("plain", thousand)]
         for name, run in kinds if pair % 2 else reversed(kinds):
-            began = time.perf_counter()
+            began, used = time.perf_counter(), time.process_time()
             run_id = run(count=tasks)
             times[name].append(time.perf_counter() - began)
+            work_done[name].append(time.process_time() - used)
             if name == "recorded":
                 found = states_of_tasks(storage, run_id)
                 complete += found == STATES * tasks
@@ -96,12 +98,15 @@ def measure(tasks: int, pairs: int, url: str) -> dict[str, Any]:
             *(f"{name} {seconds[-1]:.2f} s" for name, seconds in times.items()),
             file=sys.stderr,
         )
+    cpu = {name: statistics.median(seconds) for name, seconds in work_done.items()}
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
     return {
         "tasks": tasks,
         "pairs": pairs,
         "median seconds": {name: round(value, 3) for name, value in medians.items()},
         "ratio of medians": round(medians["recorded"] / medians["plain"], 4),
+        "median CPU seconds": {name: round(value, 3) for name, value in cpu.items()},
+        "ratio of CPU": round(cpu["recorded"] / cpu["plain"], 4),
         "complete runs": complete,
         "missing changes": missing,
     }

@@ -30,8 +30,6 @@ from prefect_lume.results import Result, ResultReference
 
 #: Documents, children and executions that are listed; of more there is the number.
 MOST_LISTED: Final = 20
-#: Ancestors that are followed: nothing is nested deeper than this.
-_DEEPEST: Final = 50
 _TOGETHER: Final = 200
 #: Flow runs of one pipeline whose documents are looked for.
 _MOST_FLOW_RUNS: Final = 2000
@@ -118,6 +116,28 @@ def trace_result(
     """
     document = context.results_db_service().load(reference, lazy=True)
     return trace_document(context, document)
+
+
+def documents_by_hash(
+    context: Context, beginning: str, project_name: str | None = None, limit: int = 2
+) -> list[Result]:
+    """Return result documents whose unique hash begins so, at most ``limit``.
+
+    Args:
+        context: The services that hold them.
+        beginning: Hexadecimal digits, in small letters.
+        project_name: Look in this project only.
+        limit: The most documents.
+    """
+    service = context.results_db_service()
+    # "g" comes after every hexadecimal digit: an index answers this.
+    query = {"unique_hash": {"$gte": beginning, "$lt": f"{beginning}g"}}
+    found: list[Result] = []
+    for project in service.projects():
+        if project_name in (None, project) and len(found) < limit:
+            left = limit - len(found)
+            found += service.find(project, query, limit=left, lazy=True)
+    return found
 
 
 def trace_document(context: Context, document: Result) -> Trace:
@@ -234,14 +254,15 @@ def _trace(
 def _parents(
     storage: PipelineStorage, execution: ExecutionRow
 ) -> Iterator[ExecutionRow]:
-    above: ExecutionRow | None = execution
-    for _ in range(_DEEPEST):
-        if above is None or above.parent_run_id is None:
-            return
+    above, seen = execution, {execution.id}
+    while above.parent_run_id is not None:
         # A subflow may have been called by a run that works on an object.
-        above, _result = _run_of(storage, above.parent_run_id)
-        if above is not None:
-            yield above
+        found, _ = _run_of(storage, above.parent_run_id)
+        if found is None or found.id in seen:
+            return
+        seen.add(found.id)
+        above = found
+        yield above
 
 
 def _deployment(context: Context, number: int | None) -> DeploymentRecord | None:

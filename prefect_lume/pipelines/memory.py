@@ -16,7 +16,7 @@ from prefect_lume.pipelines.base import (
     TaskResult,
 )
 from prefect_lume.pipelines.changes import StateChange
-from prefect_lume.pipelines.filters import check_time, check_where
+from prefect_lume.pipelines.filters import check_time, check_where, select
 from prefect_lume.pipelines.rows import Kind, Row
 from prefect_lume.pipelines.rules import Below, summarise
 from prefect_lume.pipelines.session import PipelineSession
@@ -94,20 +94,17 @@ class MemoryPipelineResultsStorage(PipelineStorage):
     ) -> list[Row]:
         """Return the rows of a kind that match."""
         conditions = check_where(kind, where)
-        check_time("since", since)
-        check_time("before", before)
         with self._lock:
-            found = [
-                copy.copy(row)
-                for row in self._rows[kind].values()
-                if all(
-                    getattr(row, name) in among for name, among in conditions.items()
-                )
-                and _is_between(row, since, before)
-            ]
-        found.sort(key=lambda row: (_index(row), row.id))
-        found.sort(key=_created, reverse=newest_first)
-        return found[skip : None if limit is None else skip + limit]
+            found = select(
+                self._rows[kind].values(),
+                conditions,
+                since=since,
+                before=before,
+                limit=limit,
+                skip=skip,
+                newest_first=newest_first,
+            )
+            return [copy.copy(row) for row in found]
 
     def get_history(self, targets: Collection[str]) -> dict[str, list[StateChange]]:
         """Return the changes reported of each of these objects, the oldest first."""
@@ -153,22 +150,6 @@ class MemoryPipelineResultsStorage(PipelineStorage):
 
 _shared: Final[dict[type, MemoryPipelineResultsStorage]] = {}
 _shared_lock = threading.Lock()
-
-
-def _is_between(row: Row, since: datetime | None, before: datetime | None) -> bool:
-    when = row.started or row.created
-    if since is not None and (when is None or when < since):
-        return False
-    return before is None or (when is not None and when < before)
-
-
-def _created(row: Row) -> float:
-    return row.created.timestamp() if row.created else 0.0
-
-
-def _index(row: Row) -> int:
-    index = getattr(row, "index", None)
-    return -1 if index is None else int(index)
 
 
 class _MemorySession(PipelineSession):

@@ -43,8 +43,10 @@ def merge_execution(known: Row | None, run: FlowRunFacts) -> ExecutionRow:
         row.last_seen = run.last_seen
     row.pipeline_id = row.pipeline_id or run.pipeline_id or ""
     if run.is_object:
-        # Of the run over all objects, the run on one of them knows no more.
+        # Of the run over all objects, the run on one of them knows whose code it is.
         row.is_mapped = True
+        row.project_name = row.project_name or run.project_name
+        row.deployment_id = row.deployment_id or run.deployment_id
         return row
     row.is_mapped = row.is_mapped or run.is_mapped
     row.run_name = _name(row.run_name, run.run_name, is_named=run.is_named)
@@ -121,7 +123,6 @@ def _task_name(known: str, told: str, task_id: str) -> str:
 
     Which of several is told first must not matter.
     """
-
     return min(known, told, key=lambda name: (not name, name == task_id, name))
 
 

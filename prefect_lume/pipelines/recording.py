@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from prefect_lume.errors import InvalidInputError
@@ -81,10 +80,6 @@ def _storable_texts(item: _F) -> _F:
         if isinstance(value := getattr(item, name), str) and not is_storable(value)
     }
     return replace(item, **texts) if texts else item
-
-
-def _order(change: StateChange) -> tuple[datetime, str]:
-    return change.timestamp, change.id
 
 
 @dataclass
@@ -275,14 +270,12 @@ class _Recording:
         apply(row, self.own[row.id], below, self._error_above(row))
 
     def _error_above(self, row: Row) -> StateChange | None:
-        """Return the first error by which something above was wrong from the start."""
-        found: StateChange | None = None
+        """Return the error by which the nearest object above was wrong, if one was."""
         while (above := self._parent(row)) is not None:
             row, own = above, self.own.get(above.id)
-            error = own.error if own else None
-            if error and (found is None or _order(error) < _order(found)):
-                found = error
-        return found
+            if own is not None and own.error is not None:
+                return own.error
+        return None
 
     def _parent(self, row: Row) -> Row | None:
         above = _KIND_OF[type(row)].above
@@ -336,10 +329,13 @@ class _Recording:
         before = sum(map(len, self.touched.values()))
         for kind in _KINDS[:-1]:
             for id_ in self.touched[kind] & reported & self.erred.keys():
-                if self.erred[id_] > 1 or self.own[id_].error is None:
+                row, error = self.rows[kind][id_], self.own[id_].error
+                others = self._error_above(row) not in (None, error)
+                if self.erred[id_] > 1 or error is None or others:
+                    # What is cancelled already may be so for another reason now.
                     self._touch_below(kind, id_)
                 else:
-                    self._touch_open(self.rows[kind][id_])
+                    self._touch_open(row)
         return sum(map(len, self.touched.values())) > before
 
     def _touch_below(self, kind: Kind, id_: str) -> None:

@@ -87,8 +87,8 @@ class Own:
     @property
     def is_over(self) -> bool | None:
         """Whether Prefect's run has ended; nothing for what is no run of Prefect's."""
-        told = self.final or self.latest
-        if told is None or (told.state_type is None and not told.inferred):
+        is_inferred = self.final is not None and self.final.inferred
+        if self.state is None and not is_inferred:
             return None
         return self.final is not None
 
@@ -111,29 +111,33 @@ def fold(changes: Iterable[StateChange]) -> Own:
     own = Own()
     ordered = sorted(changes, key=lambda change: (change.timestamp, change.id))
     for change in ordered:
-        if change.inferred:
-            continue
-        if _begins_again(own, change):
-            own.again_at = change.timestamp
-            own.final = own.failed = None
-            own.status = _S.RUNNING if own.started else _S.PENDING
-        own.latest = change
-        if change.state_type is not None:
-            own.state = change
-        if own.final is not None:
-            if own.final.status is _S.DONE and change.status.is_failed:
-                own.failed = own.failed or change
-            continue
-        if change.status.is_final:
-            own.final = change
-        if change.status in (_S.RUNNING, _S.DONE):
-            # A cached task run, for one, is never seen running.
-            own.started = own.started or change.timestamp
-        if own.status.has_advanced(change.status):
-            own.status = change.status
+        if not change.inferred:
+            _take(own, change)
     if own.final is None:
         _conclude(own, ordered)
     return own
+
+
+def _take(own: Own, change: StateChange) -> None:
+    """Take in the next change that was reported."""
+    if _begins_again(own, change):
+        own.again_at = change.timestamp
+        own.final = own.failed = None
+        own.status = _S.RUNNING if own.started else _S.PENDING
+    own.latest = change
+    if change.state_type is not None:
+        own.state = change
+    if own.final is not None:
+        if own.final.status is _S.DONE and change.status.is_failed:
+            own.failed = own.failed or change
+        return
+    if change.status.is_final:
+        own.final = change
+    if change.status in (_S.RUNNING, _S.DONE):
+        # A cached task run, for one, is never seen running.
+        own.started = own.started or change.timestamp
+    if own.status.has_advanced(change.status):
+        own.status = change.status
 
 
 def _begins_again(own: Own, change: StateChange) -> bool:
@@ -152,6 +156,8 @@ def _conclude(own: Own, ordered: Sequence[StateChange]) -> None:
             continue
         if own.latest is None or change.timestamp >= own.latest.timestamp:
             own.final, own.status = change, change.status
+            if change.status is _S.DONE:
+                own.started = own.started or change.timestamp
             return
 
 

@@ -15,6 +15,12 @@ class PipelineSession(ABC):
 
     A storage without transactions keeps to it as well as it can: a unit of work that
     was broken off is repeated from the start, and every method here may be repeated.
+    What it must never leave behind is a part of *one run*: the rules go by what is
+    stored, and would not know what is missing.
+
+    Whoever uses a session locks the runs that it works on before anything else. What a
+    session reads includes what it wrote. The rows that it returns are the caller's to
+    change: that changes nothing in the storage until they are put.
     """
 
     @abstractmethod

@@ -192,7 +192,15 @@ def _below(
         return list(storage.iterate(kind, where))
     found: list[Row] = []
     for statuses in _WORTH_LISTING:
-        found += storage.find(kind, where | {"status": statuses}, limit=fold)
+        present = [status for status in statuses if counts.by_status.get(status)]
+        if present:
+            wanted = where | {"status": present}
+            if kind is not Kind.RESULT:
+                # What is superseded is not among these, and an index knows it.
+                wanted["superseded"] = False
+            found += storage.find(kind, wanted, limit=fold)
+    if counts.superseded:
+        found += storage.find(kind, where | {"superseded": True}, limit=fold)
     if len(found) > fold:
         # Failures first, then what runs; what waits is the least telling.
         found = found[: max(fold, sum(row.status is not _S.PENDING for row in found))]

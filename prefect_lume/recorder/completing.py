@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -38,6 +40,7 @@ class CompletenessCheck:
         store: Records what is missing.
         settle: How many seconds after its end a run is checked: its last events may
             be on their way.
+        is_stopped: Tells whether to end before all are checked.
         clock: Returns seconds that only go forward.
 
     Attributes:
@@ -52,12 +55,16 @@ class CompletenessCheck:
         store: EventStore,
         *,
         settle: float = 10.0,
+        is_stopped: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client, self._storage = client, storage
         self._directory, self._store = directory, store
         self._settle, self._clock = settle, clock
+        self._is_stopped = is_stopped
         self._waiting: OrderedDict[str, float] = OrderedDict()
+        # Noted in one thread, checked in another.
+        self._lock = threading.Lock()
         self.filled = 0
 
     def __len__(self) -> int:
@@ -73,10 +80,13 @@ class CompletenessCheck:
         for event in events:
             if not event["event"].startswith(FLOW_RUN_EVENTS):
                 continue
-            state = (event.get("payload") or {}).get("validated_state") or {}
+            state = (event.get("payload") or {}).get("validated_state")
+            id_ = event["resource"]["prefect.resource.id"]
+            # Anybody may send events of such names.
+            if not isinstance(state, dict) or not id_.startswith(FLOW_RUN_EVENTS):
+                continue
             if state.get("type") in FINAL_TYPES:
-                resource = event["resource"]["prefect.resource.id"]
-                self._wait(resource.removeprefix(FLOW_RUN_EVENTS))
+                self._wait(id_.removeprefix(FLOW_RUN_EVENTS))
 
     def note_ended_since(self, time: datetime) -> None:
         """Take in the flow runs that have ended since, as after a restart."""
@@ -89,8 +99,9 @@ class CompletenessCheck:
                 self._wait(run["id"])
 
     def _wait(self, flow_run_id: str) -> None:
-        self._waiting[flow_run_id] = self._clock() + self._settle
-        self._waiting.move_to_end(flow_run_id)
+        with self._lock:
+            self._waiting[flow_run_id] = self._clock() + self._settle
+            self._waiting.move_to_end(flow_run_id)
 
     def check_due(self, *, all_of_them: bool = False) -> int:
         """Check the runs whose time has come; return how many changes were missing.
@@ -99,19 +110,24 @@ class CompletenessCheck:
             all_of_them: Check the others too.
         """
         new, now = 0, self._clock()
-        while self._waiting:
-            due: list[str] = []
-            for id_, when in self._waiting.items():
-                if len(due) == TOGETHER or not (all_of_them or when <= now):
-                    break
-                due.append(id_)
+        while not self._is_stopped():
+            due = self._due(now, all_of_them)
             if not due:
                 break
-            new += self._check(due)
-            for id_ in due:
-                # Only now: should the server or the storage fail, they still wait.
-                self._waiting.pop(id_, None)
+            new += self._check(list(due))
+            # Only now: should the server or the storage fail, they still wait.
+            with self._lock:
+                for id_, when in due.items():
+                    if self._waiting.get(id_) == when:
+                        del self._waiting[id_]
         return new
+
+    def _due(self, now: float, all_of_them: bool) -> dict[str, float]:
+        with self._lock:
+            due = itertools.takewhile(
+                lambda item: all_of_them or item[1] <= now, self._waiting.items()
+            )
+            return dict(itertools.islice(due, TOGETHER))
 
     def _check(self, ids: list[str]) -> int:
         runs = read_many(self._client, "flow_runs", ids)

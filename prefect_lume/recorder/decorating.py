@@ -95,11 +95,16 @@ def recorded(
     """
     hooks = RecordingHooks(services, storage)
     if flow is None:
-        return functools.partial(_recorded, hooks)
-    return _recorded(hooks, flow)
+        return functools.partial(record_with, hooks)
+    return record_with(hooks, flow)
 
 
-def _recorded(hooks: RecordingHooks, flow: F) -> F:
+def record_with(hooks: RecordingHooks, flow: F) -> F:
+    """Return a flow like the given one which is recorded by these hooks.
+
+    Raises:
+        InvalidInputError: What is given is not a Prefect flow.
+    """
     if not isinstance(flow, Flow):
         raise InvalidInputError(
             f"Only a Prefect flow can be recorded, not a {type(flow).__name__}: put "
@@ -126,7 +131,7 @@ def _foreign(hooks: list[Any]) -> list[Any]:
 def _with_options(
     hooks: RecordingHooks, flow: Flow[..., Any], **options: Any
 ) -> Flow[..., Any]:
-    return _recorded(hooks, type(flow).with_options(flow, **options))
+    return record_with(hooks, type(flow).with_options(flow, **options))
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,7 @@ class RecordingHooks:
         self, flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]
     ) -> None:
         """Begin to record a run of a flow; called by Prefect when it runs."""
-        recording = find(flow_run.id) or _above()
+        recording = find(flow_run.id) or recording_above()
         if recording is None:
             if self.joins_only:
                 return
@@ -229,7 +234,7 @@ def own_runner(flow: Flow[..., Any]) -> Any:
     return runner
 
 
-def _above() -> Recording | None:
+def recording_above() -> Recording | None:
     """Return the recording of the flow run that the calling code runs in."""
     context: Any = FlowRunContext.get()
     if context is None or context.flow_run is None:

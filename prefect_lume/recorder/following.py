@@ -21,6 +21,8 @@ from prefect_lume.recorder.seen import SeenEvents, second_of, time_of
 
 #: How far back is looked for late events after each new one, and how often further.
 NEAR: Final = timedelta(seconds=3)
+#: No further back is counted.
+FAR_BACK: Final = timedelta(minutes=15)
 #: Clocks of those who report may be ahead by so much; what is more so is read later.
 AHEAD: Final = timedelta(seconds=5)
 _SHORTEST: Final = timedelta(milliseconds=1)
@@ -77,6 +79,7 @@ class EventFollower:
         # Later ones than the server's time are no measure of what has been read.
         reached = window.until if self.is_behind else min(newest, now)
         self.cursor = max(self.cursor, reached)
+        self._seen.forget(None, second_of(self.cursor - FAR_BACK) - 1)
         if window.total < self._most // 4:
             self._width = min(self._width * 4, _WIDEST)
 
@@ -87,19 +90,20 @@ class EventFollower:
         total = self._reader.count(time_of(since), time_of(until))
         return total == self._seen.count(since, until)
 
-    def late(self, back: timedelta) -> None:
-        """Record what has come late, within so long back."""
+    def late(self, back: timedelta, *, to_the_end: bool = True) -> None:
+        """Record what has come late, within so long back.
+
+        Args:
+            back: How long.
+            to_the_end: Look through the second that is just being read, too.
+        """
         since = max(self._start, second_of(self.cursor - back))
-        self._compare(since, second_of(self.cursor))
+        self._compare(since, second_of(self.cursor) + int(to_the_end))
 
     def early(self) -> None:
         """Record what those have sent whose clocks are far ahead."""
         since = max(self._start, second_of(self._reader.now() + AHEAD))
         self._compare(since, None)
-
-    def forget(self, back: timedelta) -> None:
-        """Forget what need not be compared any more."""
-        self._seen.forget(None, second_of(self.cursor - back))
 
     def _take(
         self, window: Window, look: Callable[[list[Event]], object] | None = None

@@ -10,13 +10,14 @@ from __future__ import annotations
 import functools
 import logging
 import threading
+import types
 from collections.abc import Iterable, Mapping, Sized
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
 from prefect.futures import PrefectFuture
-from prefect.results import ResultRecord
+from prefect.results import ResultRecord  # type: ignore[attr-defined]  # Documented.
 from prefect.task_runners import (
     ProcessPoolTaskRunner,
     TaskRunner,
@@ -90,9 +91,7 @@ def _duplicate(self: _Watched) -> Any:
     return made
 
 
-def _map(
-    self: _Watched, task: Any, parameters: Any, *args: Any, **kwargs: Any
-) -> Any:
+def _map(self: _Watched, task: Any, parameters: Any, *args: Any, **kwargs: Any) -> Any:
     outer = _this_thread.mapping
     _this_thread.mapping = _Map(self, parameters)
     try:
@@ -154,7 +153,10 @@ def _watched_class(kind: type[TaskRunner[Any]]) -> type[Any]:
         "__exit__": _exit,
         "__reduce_ex__": _reduce_ex,
     }
-    return type(kind)(kind.__name__, (kind,), members)
+    made: type[Any] = types.new_class(
+        kind.__name__, (kind,), exec_body=lambda namespace: namespace.update(members)
+    )
+    return made
 
 
 def watched(runner: TaskRunner[Any]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -114,7 +114,8 @@ def reconcile(
 class Reconciler:
     """Reconciles again and again, and remembers what it need not ask twice.
 
-    The arguments are those of :func:`reconcile`.
+    The arguments are those of :func:`reconcile`, and ``is_stopped``, which tells
+    whether to end early.
     """
 
     def __init__(
@@ -126,7 +127,9 @@ class Reconciler:
         lost_after: timedelta = LOST_AFTER,
         silent_after: timedelta = SILENT_AFTER,
         settled: timedelta = SETTLED,
+        is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._is_stopped = is_stopped
         self._client, self._storage, self._directory = client, storage, directory
         self._lost_after, self._silent_after = lost_after, silent_after
         self._settled = settled
@@ -150,6 +153,8 @@ class Reconciler:
         # Those above come first, since those below go with them.
         for id_, run in sorted(found.items(), key=lambda item: _depth(item[1])):
             in_prefect = known.get(id_)
+            if self._is_stopped():
+                break
             if in_prefect is None:
                 self._deleted(run, now, done)
             elif in_prefect["state_type"] in FINAL_TYPES:
@@ -164,7 +169,10 @@ class Reconciler:
     # Three ways to end without a word -------------------------------------------------
 
     def _deleted(self, run: OpenRun, now: datetime, done: Reconciled) -> None:
-        if run.row.state_type is None or not self._signs.is_known(run.flow_run_id):
+        last = run.last_change
+        if run.row.state_type is None or last is None or now - last < self._settled:
+            return
+        if not self._signs.is_known(run.flow_run_id):
             return
         why = (
             f"Flow run {run.flow_run_id} was deleted in Prefect before it had ended. "

@@ -320,9 +320,11 @@ class Recording:
         """Return the states of all flow runs that did not tell of all themselves."""
         events: list[dict[str, Any]] = []
         self._unheard |= family.find_below()
+        # Somebody may have set a state of it from outside, as one does to cancel it.
+        self._unheard.add(self.root)
         for id_ in sorted(self._unheard):
             events += family.states(id_)
-        for flow_run_id in self._elsewhere.settled(family.client, self._limit / 2):
+        for flow_run_id in self._elsewhere.settled(family.client, 0.8 * self._limit):
             batch.add(read_run(family.client, family.directory, flow_run_id))
         self._unheard.clear()
         batch.task_runs += self._notes.rest()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import httpx
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from prefect_lume.errors import StorageError
 from prefect_lume.pipelines.base import PipelineStorage
@@ -18,7 +21,7 @@ from prefect_lume.pipelines.filters import check_time
 from prefect_lume.recorder.completing import CompletenessCheck
 from prefect_lume.recorder.directory import FlowRunDirectory
 from prefect_lume.recorder.events import Event, EventReader, occurred
-from prefect_lume.recorder.following import NEAR, EventFollower
+from prefect_lume.recorder.following import FAR_BACK, NEAR, EventFollower
 from prefect_lume.recorder.history import read_runs
 from prefect_lume.recorder.pacing import Every, Outage
 from prefect_lume.recorder.reconciling import (
@@ -35,15 +38,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: How long a Prefect server keeps events, if it is not told otherwise.
-RETENTION: Final = timedelta(days=7)
 #: Read again after a restart, and looked through for late events now and then.
 BACK: Final = timedelta(seconds=60)
-#: The same, more rarely.
-FAR_BACK: Final = timedelta(minutes=15)
 #: Runs that ended so long before the position are checked after a restart.
 CHECK_BACK: Final = timedelta(minutes=10)
 _POSITION_EVERY: Final = 10.0
+_KEEPER_WAITS: Final = 0.2
 
 
 @dataclass
@@ -96,7 +96,6 @@ class RecorderService:
             seconds; never, if there are none.
         lost_after: See :func:`prefect_lume.recorder.reconciling.reconcile`.
         silent_after: See there.
-        retention: How long the server keeps events.
 
     Example:
         A service in a thread of its own::
@@ -123,24 +122,28 @@ class RecorderService:
         reconcile_every: float | None = 60.0,
         lost_after: timedelta = LOST_AFTER,
         silent_after: timedelta = SILENT_AFTER,
-        retention: timedelta = RETENTION,
     ) -> None:
         check_time("since", since)
         self.source = source
         self.statistics = RecorderStatistics()
         self._client, self._storage, self._directory = client, storage, directory
         self._since, self._poll, self._batch = since, poll, batch
-        self._retention = retention
         self._reader = EventReader(client)
         self._store = EventStore(storage, Translator(directory))
         self._checks = CompletenessCheck(
-            client, storage, directory, self._store, settle=settle
+            client,
+            storage,
+            directory,
+            self._store,
+            settle=settle,
+            is_stopped=self._is_stopped,
         )
         self._follower: EventFollower | None = None
         self._kept: datetime | None = None
         self._busy = True
         self._stop = threading.Event()
-        self._outage = Outage()
+        self._pauses = (0.5, 30.0)
+        self._failure: BaseException | None = None
         self._sweep = Every(sweep_every)
         self._far_sweep = Every(15 * sweep_every)
         self._reconciliation = Every(reconcile_every)
@@ -150,6 +153,7 @@ class RecorderService:
             directory,
             lost_after=lost_after,
             silent_after=silent_after,
+            is_stopped=self._is_stopped,
         )
         self._positions = Every(_POSITION_EVERY)
 
@@ -165,22 +169,54 @@ class RecorderService:
             stop: Ends it after the batch that is being recorded.
         """
         self._stop = stop
+        # The client would try again by itself, and could not be stopped meanwhile.
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            self._run(stop)
+
+    def _run(self, stop: threading.Event) -> None:
+        # What may take long must not hold up the events that come.
+        keeper = threading.Thread(
+            target=contextvars.copy_context().run,
+            args=(self._again_and_again, stop, self._keep_house, self._poll),
+            name="lume-recorder-checks",
+        )
+        keeper.start()
+        try:
+            self._again_and_again(stop, self._follow, 0.0)
+        finally:
+            stop.set()
+            keeper.join()
+        if self._failure is not None:
+            raise self._failure
+
+    def _again_and_again(
+        self, stop: threading.Event, work: Callable[[], object], first: float
+    ) -> None:
+        """Do something until told to stop, whatever fails meanwhile."""
+        outage = Outage(*self._pauses)
+        stop.wait(first)
         while not stop.is_set():
             began = time.monotonic()
             try:
-                self.step()
+                work()
             except _StoppedError:
                 return
             except (httpx.HTTPError, json.JSONDecodeError) as error:
                 # JSON: something between here and the server answers in its place.
-                stop.wait(self._outage.failed("The Prefect server", error))
+                stop.wait(outage.failed("The Prefect server", error))
                 continue
             except StorageError as error:
-                stop.wait(self._outage.failed("The storage of pipelines", error))
+                stop.wait(outage.failed("The storage of pipelines", error))
                 continue
-            self._outage.over()
+            except BaseException as error:  # noqa: BLE001 - raised by the other thread.
+                self._failure = error
+                stop.set()
+                return
+            outage.over()
             if not self.is_behind:
                 stop.wait(max(0.0, self._poll - (time.monotonic() - began)))
+            elif work == self._keep_house:
+                stop.wait(_KEEPER_WAITS)
 
     def run_once(self, stop: threading.Event | None = None) -> None:
         """Record all that there is, check and reconcile it, and end.
@@ -208,7 +244,7 @@ class RecorderService:
         follower.early()
         self._checks.check_due(all_of_them=True)
         self.reconcile()
-        self._keep_position(follower)
+        self._keep_position(follower, at_once=True)
         self._tell()
 
     def step(self) -> int:
@@ -223,23 +259,38 @@ class RecorderService:
             StorageError: The storage cannot be used; likewise.
         """
         before = self._store.recorded
+        self._follow()
+        self._keep_house()
+        return self._store.recorded - before
+
+    def _follow(self) -> None:
+        """Read and record what is new."""
         follower = self._start()
         if self._checks.is_full:
-            self._checks.check_due(all_of_them=True)
+            # They are checked before more are noted: what waits is bounded.
+            self._stop.wait(_KEEPER_WAITS)
+            return
         if self._busy or not follower.is_idle():
             read = self.statistics.read
             follower.forward()
             if not follower.is_behind:
-                follower.late(NEAR)
+                # Without news, what is not as it was must be late.
+                is_late = self.statistics.read == read
+                follower.late(NEAR, to_the_end=is_late)
             self._busy = follower.is_behind or self.statistics.read > read
         self._keep_position(follower)
         if not follower.is_behind:
             self._look_back(follower)
-            self._checks.check_due()
-            if self._reconciliation.is_due():
-                self.reconcile()
         self._tell()
-        return self._store.recorded - before
+
+    def _keep_house(self) -> None:
+        """Check and reconcile what is due."""
+        if self.is_behind and not self._checks.is_full:
+            return
+        self._checks.check_due(all_of_them=self._checks.is_full)
+        if not self.is_behind and self._reconciliation.is_due():
+            self.reconcile()
+        self._tell()
 
     def reconcile(self) -> Reconciled:
         """Close what ended without a word; see the function of this name."""
@@ -254,19 +305,19 @@ class RecorderService:
 
     def _start(self) -> EventFollower:
         if self._follower is None:
-            self._follower = self._follow()
+            self._follower = self._begin()
         return self._follower
 
-    def _follow(self) -> EventFollower:
+    def _begin(self) -> EventFollower:
         oldest = self._reader.first()
         now = self._reader.now()
-        start = oldest or now - BACK
+        start = oldest or now
         position = self._since or self._storage.get_position(self.source)
         if position is not None:
-            if position < now - self._retention:
+            if position < start:
+                # The server keeps events for some days only.
                 self._fill(position, start)
-            else:
-                self._checks.note_ended_since(position - CHECK_BACK)
+            self._checks.note_ended_since(position - CHECK_BACK)
             start = max(start, position if self._since else position - BACK)
         return EventFollower(self._reader, start, self._take, batch=self._batch)
 
@@ -283,13 +334,14 @@ class RecorderService:
             if self._stop.is_set():
                 raise _StoppedError
 
-    def _keep_position(self, follower: EventFollower) -> None:
+    def _keep_position(self, follower: EventFollower, at_once: bool = False) -> None:
         """Keep how far everything is recorded, now and then."""
         position = follower.cursor
         if not follower.is_behind:
             # Nothing came for long: that is known too.
             position = max(position, self._reader.now() - BACK)
-        if self._kept is None or follower.is_behind or self._positions.is_due():
+        is_due = at_once or follower.is_behind or self._positions.is_due()
+        if self._kept is None or is_due:
             if self._kept is None or position > self._kept:
                 self._storage.set_position(self.source, position)
                 self._kept = position
@@ -310,12 +362,14 @@ class RecorderService:
     def _look_back(self, follower: EventFollower) -> None:
         if self._far_sweep.is_due():
             follower.late(FAR_BACK)
-            follower.forget(FAR_BACK)
             self._far_sweep.done()
         if self._sweep.is_due():
             follower.late(BACK)
             follower.early()
             self._sweep.done()
+
+    def _is_stopped(self) -> bool:
+        return self._stop.is_set()
 
     def _tell(self) -> None:
         self.statistics.recorded = self._store.recorded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Final
 
 from prefect_lume.errors import ConflictError, EncodingError, InvalidInputError, clip
@@ -34,6 +35,7 @@ class EventStore:
         self._storage, self._translator = storage, translator
         self.recorded = 0
         self.refused = 0
+        self._lock = threading.Lock()
 
     def __call__(self, events: list[Event]) -> int:
         """Record events; return how many changes were new.
@@ -62,7 +64,8 @@ class EventStore:
             LumeError: The storage does not take it.
         """
         new = self._storage.record(batch) if batch else 0
-        self.recorded += new
+        with self._lock:
+            self.recorded += new
         return new
 
     def record_history(self, batch: Batch) -> int:

@@ -1,6 +1,6 @@
 """Hearing every event that this process sends to Prefect, without holding it up.
 
-Prefect's engine says of each change of a task run's state by an event, which it hands to
+Prefect's engine tells each change of a task run's state by an event, which it hands to
 one worker thread of the process. While something listens, what is handed over is heard
 here as well, in the thread that the change happened in; then it goes on its way.
 """

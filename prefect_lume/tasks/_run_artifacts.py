@@ -83,19 +83,20 @@ def _task_lines(task: TaskNode, indent: str) -> Iterator[str]:
     if total == 1 and task.runs:
         yield f"{indent}- **{name}** {_told(task.runs[0])}"
         return
-    yield f"{indent}- **{name}** {_told(task.row)}: {counts_text(task.counts)}"
+    told = _told(task.row, message=False)
+    yield f"{indent}- **{name}** {told}: {counts_text(task.counts)}"
     for run in task.runs:
         if run.status.is_failed or not run.status.is_final:
             place = f"\\[{run.index}\\] " if run.index is not None else ""
             yield f"{indent}    - {place}{escaped(run.name)} {_told(run)}"
 
 
-def _told(row: Row) -> str:
+def _told(row: Row, *, message: bool = True) -> str:
     """Return status, duration and, of what failed, the message."""
     parts = [escaped(row.status), duration_text(seconds_of(row))]
     if row.superseded:
         parts.append("superseded")
-    if row.message and row.status.is_failed:
+    if message and row.message and row.status.is_failed:
         parts.append(escaped(row.message[:_LONGEST]))
     return ", ".join(part for part in parts if part)
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from prefect_lume.testing.corpus import make_document as make_document
+    from prefect_lume.testing.pipelines import (
+        PipelineStorageContract as PipelineStorageContract,
+    )
     from prefect_lume.testing.results import DBServiceContract as DBServiceContract
     from prefect_lume.testing.results_indices import (
         IndexOptionsContract as IndexOptionsContract,
@@ -15,10 +18,16 @@ if TYPE_CHECKING:
 _EXPORTS: Final = {
     "DBServiceContract": "prefect_lume.testing.results",
     "IndexOptionsContract": "prefect_lume.testing.results_indices",
+    "PipelineStorageContract": "prefect_lume.testing.pipelines",
     "make_document": "prefect_lume.testing.corpus",
 }
 
-__all__ = ["DBServiceContract", "IndexOptionsContract", "make_document"]
+__all__ = [
+    "DBServiceContract",
+    "IndexOptionsContract",
+    "PipelineStorageContract",
+    "make_document",
+]
 
 
 def __getattr__(name: str) -> Any:

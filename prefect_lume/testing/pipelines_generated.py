@@ -34,6 +34,7 @@ from prefect_lume.testing.pipelines_told import (
 _S = PipelineTaskStatus
 _MICROSECOND: Final = timedelta(microseconds=1)
 
+
 class History:
     """What Prefect tells of one pipeline execution.
 
@@ -46,7 +47,7 @@ class History:
     """
 
     def __init__(self, seed: int) -> None:
-        self._random = random.Random(seed)
+        self._random = random.Random(seed)  # noqa: S311 - the same each time.
         self._now = at(0)
         self.batches: list[Batch] = []
         self.run_id = self._id()
@@ -58,7 +59,7 @@ class History:
 
     def rearranged(self, seed: int) -> list[Batch]:
         """Return it in another order, in other batches and partly told twice."""
-        rng = random.Random(seed)
+        rng = random.Random(seed)  # noqa: S311 - the same each time.
         told = [*self.batches, *rng.sample(self.batches, len(self.batches) // 3)]
         rng.shuffle(told)
         found: list[Batch] = []

@@ -183,7 +183,7 @@ class ObjectsContract:
         _, _, _, mine = one_of_each(storage, "run-1")
         _, _, _, theirs = one_of_each(storage, "run-1")
         theirs.report_status_change("RUNNING", "on its way")
-        mine.set_name("renamed")  # type: ignore[attr-defined]
+        mine.set_name("renamed")
         mine.save()
         found = storage.get_task_result(mine.get_id())
         assert found is not None
@@ -242,7 +242,7 @@ class ObjectsContract:
         assert len(helpers.get_task_results(storage=storage)) == 8
         assert len(helpers.get_task_results("run-1", storage=storage)) == 8
         assert len(helpers.get_task_results(None, of_result, storage=storage)) == 4
-        for other in result.get_task_executions():  # type: ignore[attr-defined]
+        for other in result.get_task_executions():
             runs = helpers.get_task_results(
                 "run-1", of_result, other.get_id(), storage=storage
             )
@@ -272,16 +272,17 @@ class ObjectsContract:
             assert [row.id for row in both] in ([], [rows[0].id])
 
     def test_an_unknown_condition_is_refused(self, storage: PipelineStorage) -> None:
-        """A filter that there is not names those that there are, in an empty one too."""
+        """A filter that does not exist is refused with the names of those that do."""
         for kind in Kind:
             with pytest.raises(InvalidInputError, match=r"statsu.*'status'"):
                 storage.find(kind, {"statsu": "DONE"})
         with pytest.raises(InvalidInputError, match="colour"):
             storage.get_pipeline_executions(colour="red")
         naive = datetime(2026, 1, 1)  # noqa: DTZ001 - what is refused.
-        for limits in ({"since": naive}, {"before": naive}):
-            with pytest.raises(InvalidInputError, match="zone"):
-                storage.find(Kind.EXECUTION, **limits)
+        with pytest.raises(InvalidInputError, match="zone"):
+            storage.find(Kind.EXECUTION, since=naive)
+        with pytest.raises(InvalidInputError, match="zone"):
+            storage.find(Kind.EXECUTION, before=naive)
         with pytest.raises(InvalidInputError, match="zone"):
             storage.cleanup(naive)
 

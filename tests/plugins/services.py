@@ -349,12 +349,13 @@ def _remove_rows(engine: Engine) -> None:
     """Delete the rows of this package's tables, first those that refer to others."""
     from sqlalchemy import inspect
 
+    from prefect_lume.pipelines.orm.tables import metadata as pipelines
     from prefect_lume.registry.tables import metadata as registry
     from prefect_lume.results.stores.sql.tables import metadata as results
 
     there = set(inspect(engine).get_table_names())
     with engine.begin() as connection:
-        for metadata in (registry, results):
+        for metadata in (pipelines, registry, results):
             for table in reversed(metadata.sorted_tables):
                 if table.name in there:
                     connection.execute(table.delete())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -97,6 +97,11 @@ class SampleRuns:
         changes = self.changes(run, Kind.RESULT, result_id(run, index), states)
         self.storage.record(Batch(list(changes), [facts]))
         return flow_run
+
+    @staticmethod
+    def batch(changes: Iterable[StateChange]) -> Batch:
+        """Return a batch of changes alone."""
+        return Batch(list(changes))
 
     def task(
         self,

@@ -15,8 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES
-from prefect.settings import temporary_settings as settings
+from prefect.settings import PREFECT_API_URL
 from rich.console import Console
 from rich.status import Status
 
@@ -96,8 +95,7 @@ def command(
             "server that Prefect starts without it ends with each process."
         )
     context = open_services(services)
-    # The recorder itself tries again, and can be stopped while it waits.
-    with settings({PREFECT_CLIENT_MAX_RETRIES: 0}), _stopped_by_signals() as stop:
+    with _stopped_by_signals() as stop:
         from prefect.client.orchestration import get_client
 
         from prefect_lume.recorder.directory import FlowRunDirectory

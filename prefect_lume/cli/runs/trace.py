@@ -10,7 +10,6 @@ from typing import Final
 import click
 
 from prefect_lume.cli._options import json_option, services_option
-from prefect_lume.cli.results._lookup import find_by_hash
 from prefect_lume.cli.results._parameters import MOST
 from prefect_lume.cli.results._tables import output
 from prefect_lume.cli.runs._links import (
@@ -32,6 +31,7 @@ from prefect_lume.config import Context
 from prefect_lume.errors import AmbiguousError, NotFoundError
 from prefect_lume.provenance import (
     Trace,
+    documents_by_hash,
     produced_by,
     trace_document,
     trace_run,
@@ -113,18 +113,12 @@ def _document(context: Context, prefix: str, project: str | None) -> Result | No
     """Return the result whose hash begins so, if it is one."""
     if not _HASH.fullmatch(prefix):
         return None
-    service = context.results_db_service()
-    found: list[Result] = []
-    for name in [project] if project else service.projects():
-        try:
-            found.append(find_by_hash(service, name, prefix))
-        except NotFoundError:
-            continue
+    found = documents_by_hash(context, prefix, project)
     if len(found) > 1:
+        first, second = (f"{r.unique_hash} ({r.project_name})" for r in found)
         raise AmbiguousError(
-            f"Several projects have a result whose hash begins with {prefix}: "
-            f"{', '.join(sorted(result.project_name for result in found))}. Say which "
-            f"by --project NAME."
+            f"Several results have hashes that begin with {prefix}, for example "
+            f"{first} and {second}: give more digits, or --project NAME."
         )
     return found[0] if found else None
 

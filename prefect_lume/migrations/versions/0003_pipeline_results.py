@@ -37,6 +37,13 @@ def _exact() -> str:
     return "utf8mb4_nopad_bin" if is_mariadb else "utf8mb4_0900_bin"
 
 
+def _id() -> TypeEngine[str]:
+    if _on_mysql():
+        return mysql.VARCHAR(64, charset="utf8mb4", collation=_exact())
+    on_postgresql = op.get_context().dialect.name == "postgresql"
+    return sa.String(64, collation="C" if on_postgresql else None)
+
+
 def _ascii(length: int) -> TypeEngine[str]:
     if _on_mysql():
         return mysql.VARCHAR(length, charset="ascii", collation="ascii_bin")
@@ -102,7 +109,7 @@ def _belongs(table: str) -> sa.ForeignKeyConstraint:
 def _create_run(table: str) -> None:
     op.create_table(
         table,
-        _needed("run_id", _ascii(64)),
+        _needed("run_id", _id()),
         sa.PrimaryKeyConstraint("run_id", name=f"pk_{table}"),
         **_options(),
     )
@@ -111,9 +118,9 @@ def _create_run(table: str) -> None:
 def _create_kind(table: str, *own: Any) -> None:
     op.create_table(
         table,
-        _needed("id", _ascii(64)),
-        _needed("run_id", _ascii(64)),
-        _optional("parent_id", _ascii(64)),
+        _needed("id", _id()),
+        _needed("run_id", _id()),
+        _optional("parent_id", _id()),
         _needed("status", _ascii(16)),
         _needed("message", _text()),
         _optional("created", _time()),
@@ -182,7 +189,7 @@ def _create_result(table: str) -> None:
         _needed("pipeline_id", _name()),
         _needed("index", sa.Integer()),
         _optional("pipeline_object", _text()),
-        _optional("flow_run_id", _ascii(64)),
+        _optional("flow_run_id", _id()),
         _optional("flow_run_at", _time()),
         _optional("again_at", _time()),
         _optional("runner", _name()),
@@ -208,7 +215,7 @@ def _create_task_execution(table: str) -> None:
 def _create_task_result(table: str) -> None:
     _create_kind(
         table,
-        _needed("pipeline_result_id", _ascii(64)),
+        _needed("pipeline_result_id", _id()),
         _needed("name", _name()),
         _optional("index", sa.Integer()),
         _optional("task_object", _text()),
@@ -221,9 +228,9 @@ def _create_task_result(table: str) -> None:
 def _create_state(table: str) -> None:
     op.create_table(
         table,
-        _needed("target", _ascii(64)),
-        _needed("id", _ascii(64)),
-        _needed("run_id", _ascii(64)),
+        _needed("target", _id()),
+        _needed("id", _id()),
+        _needed("run_id", _id()),
         _needed("kind", _ascii(32)),
         _needed("status", _ascii(16)),
         _needed("timestamp", _time()),

@@ -95,12 +95,18 @@ class MongoSession(PipelineSession):
 
     def get_below(self, kind: Kind, parent_id: str) -> list[Row]:
         """Return all rows of a kind directly below one object."""
-        found = {
-            row.id: row
-            for document in self._find(kind, {"parent_id": parent_id})
-            if (row := self._take(kind, document)).parent_id == parent_id
-        }
-        found.update((row.id, row) for row in self._written_below(kind, parent_id))
+        return self.get_all_below(kind, [parent_id])
+
+    def get_all_below(self, kind: Kind, parent_ids: Collection[str]) -> list[Row]:
+        """Return all rows of a kind directly below any of these objects."""
+        found: dict[str, Row] = {}
+        for some in _together(parent_ids):
+            for document in self._find(kind, {"parent_id": {"$in": some}}):
+                row = self._take(kind, document)
+                if row.parent_id in parent_ids:
+                    found[row.id] = row
+        for id_ in parent_ids:
+            found.update((row.id, row) for row in self._written_below(kind, id_))
         return [copy.copy(row) for row in found.values()]
 
     def _written_below(self, kind: Kind, parent_id: str) -> Iterator[Row]:

@@ -28,7 +28,7 @@ _MYSQL: Final = ("mysql", "mariadb")
 
 
 def ascii_text(length: int) -> TypeEngine[str]:
-    """Return a type for text in ASCII that compares and sorts by code everywhere."""
+    """Return a type for words of this code, in ASCII."""
     return (
         String(length)
         .with_variant(
@@ -45,12 +45,7 @@ def is_id(value: object) -> bool:
         >>> is_id("run-1"), is_id("x" * 65), is_id(None)
         (True, False, False)
     """
-    return (
-        isinstance(value, str)
-        and len(value) <= ID_LENGTH
-        and value.isascii()
-        and value.isprintable()
-    )
+    return isinstance(value, str) and len(value) <= ID_LENGTH and is_storable(value)
 
 
 def check_ids(ids: Iterable[str | None]) -> None:
@@ -63,7 +58,7 @@ def check_ids(ids: Iterable[str | None]) -> None:
         if value is not None and not is_id(value):
             raise InvalidInputError(
                 f"{clip(value, 80)!r} cannot be an id here: ids have at most "
-                f"{ID_LENGTH} characters of printable ASCII, as Prefect's do."
+                f"{ID_LENGTH} characters, none of them U+0000."
             )
 
 
@@ -79,6 +74,21 @@ def fitting(text: str, length: int) -> str:
     if is_storable(text):
         return text
     return fitting(storable_text(text), length)
+
+
+class Id(ExactString):
+    """An id of at most 64 characters; sorts by code, as texts do in Python."""
+
+    cache_ok = True
+
+    def __init__(self, length: int = ID_LENGTH) -> None:
+        super().__init__(length)
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Return the type of one dialect."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(String(self.length, collation="C"))
+        return super().load_dialect_impl(dialect)
 
 
 class Name(ExactString):

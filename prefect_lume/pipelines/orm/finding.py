@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 from prefect_lume.errors import InvalidInputError
 from prefect_lume.pipelines.filters import check_time, check_where
-from prefect_lume.pipelines.orm.columns import ID_LENGTH, is_id
+from prefect_lume.pipelines.orm.columns import Id, is_id
 from prefect_lume.pipelines.orm.mapping import ROW_COLUMNS, rows_of
 from prefect_lume.pipelines.orm.tables import TABLES
 from prefect_lume.pipelines.rows import Kind, Row
@@ -93,7 +93,7 @@ class Question:
         groups = [columns.parent_id, columns.status, columns.superseded]
         statement = select(*groups, func.count()).where(*self.conditions)
         found = connection.execute(statement.group_by(*groups))
-        return [Tally(*row) for row in found]
+        return [Tally(*tuple(row)) for row in found]
 
     def _statement(self, connection: Connection) -> Select[Any]:
         columns = TABLES[self.kind].c
@@ -171,6 +171,6 @@ def _among(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
 def _is_possible(column: Column[Any], value: Any) -> bool:
     if isinstance(column.type, Integer):
         return isinstance(value, int) and -_INTEGER_END < value < _INTEGER_END
-    if getattr(column.type, "length", None) == ID_LENGTH:
+    if isinstance(column.type, Id):
         return is_id(value)
     return isinstance(value, str)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Final, TypeVar
 
-from sqlalchemy import Dialect, Insert, Table, func
+from sqlalchemy import Insert, Table, func
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 T = TypeVar("T")
@@ -20,11 +20,6 @@ def chunks(items: Collection[T]) -> Iterator[list[T]]:
     everything = list(items)
     for start in range(0, len(everything), CHUNK):
         yield everything[start : start + CHUNK]
-
-
-def on_mysql(dialect: Dialect) -> bool:
-    """Tell whether a server is MySQL or MariaDB."""
-    return dialect.name in {"mysql", "mariadb"}
 
 
 @functools.cache
@@ -58,28 +53,30 @@ def insert_missing(table: Table, dialect: str) -> Insert:
 def _insert(
     table: Table, dialect: str, merged: Callable[[Any, Any], Any] | None
 ) -> Insert:
-    keys: Sequence[Any] = list(table.primary_key.columns)
     others = [
-        column
+        column.name
         for column in table.columns
         if not column.primary_key and column.computed is None
     ]
+    keys = list(table.primary_key.columns)
+    values: dict[str, Any] = {}
+    statement: Insert
     if dialect in {"mysql", "mariadb"}:
-        statement = mysql.insert(table)
-        if merged is None:
-            return statement.on_duplicate_key_update({keys[0].name: keys[0]})
-        new = statement.inserted
-        return statement.on_duplicate_key_update(
-            {column.name: merged(column, new[column.name]) for column in others}
-        )
-    conflicting = postgresql if dialect == "postgresql" else sqlite
-    inserted = conflicting.insert(table)
+        insert = mysql.insert(table)
+        if merged is not None:
+            values = _merged(merged, others, table.c, insert.inserted)
+        # Setting a key to what it is leaves the row as it is.
+        return insert.on_duplicate_key_update(values or {keys[0].name: keys[0]})
+    into: Any = (postgresql if dialect == "postgresql" else sqlite).insert(table)
     if merged is None:
-        return inserted.on_conflict_do_nothing(index_elements=keys)
-    return inserted.on_conflict_do_update(
-        index_elements=keys,
-        set_={
-            column.name: merged(column, inserted.excluded[column.name])
-            for column in others
-        },
-    )
+        statement = into.on_conflict_do_nothing(index_elements=keys)
+    else:
+        values = _merged(merged, others, table.c, into.excluded)
+        statement = into.on_conflict_do_update(index_elements=keys, set_=values)
+    return statement
+
+
+def _merged(
+    merged: Callable[[Any, Any], Any], names: list[str], old: Any, new: Any
+) -> dict[str, Any]:
+    return {name: merged(old[name], new[name]) for name in names}

@@ -48,12 +48,14 @@ def _summarise(
         .where(columns.parent_id.in_(ids), columns.superseded == false())
         .group_by(columns.parent_id)
     )
-    counted = connection.execute(statement).all()
+    counted = [tuple(row) for row in connection.execute(statement)]
     failed = {row[0]: row[-1] for row in counted if row[-1] is not None}
     failures = _failures(connection, table, failed)
     return {
-        row[0]: Below(*row[1:-1], failures.get(row[0]))  # type: ignore[arg-type]
-        for row in counted
+        parent_id: Below(
+            total, pending, done, started, completed, last_at, failures.get(parent_id)
+        )
+        for parent_id, total, pending, done, started, completed, last_at, _ in counted
     }
 
 

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from prefect_lume.pipelines.orm.columns import (
-    ID_LENGTH,
+    Id,
     JsonText,
     Message,
     Name,
@@ -52,7 +52,7 @@ metadata = MetaData(
 
 
 def _id(name: str, **options: Any) -> Column[str]:
-    return Column(name, ascii_text(ID_LENGTH), **options)
+    return Column(name, Id, **options)
 
 
 def _needed_id(name: str) -> Column[str]:
@@ -61,7 +61,7 @@ def _needed_id(name: str) -> Column[str]:
 
 def _run_id() -> Column[str]:
     run = ForeignKey("pipeline_run.run_id", ondelete="CASCADE")
-    return Column("run_id", ascii_text(ID_LENGTH), run, nullable=False)
+    return Column("run_id", Id, run, nullable=False)
 
 
 def _flag(name: str) -> Column[bool]:

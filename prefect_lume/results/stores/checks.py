@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from prefect_lume.errors import InvalidInputError, clip
+from prefect_lume.errors import InvalidInputError, clip, name_list
 from prefect_lume.results.stores.base import HEADER
 
 #: MongoDB allows 255 bytes for database and collection together, databases 63.
@@ -15,6 +15,8 @@ MAX_COLLECTION: Final = 190
 MAX_NAME: Final = 255
 #: The prefix of the collections that the MongoDB store keeps for itself.
 RESERVED: Final = "lume_blobs"
+#: What no project's name begins with: others keep something under such names.
+RESERVED_PREFIXES: Final = ("system.", RESERVED, "lume_pipelines")
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}\.\d{6}Z", re.ASCII)
@@ -39,10 +41,10 @@ def check_collection(name: object) -> str:
             f"The project name {clip(repr(text), 60)} is longer than {MAX_COLLECTION} "
             f"bytes."
         )
-    if "$" in text or text.startswith(("system.", RESERVED)) or text[0] == ".":
+    if "$" in text or text.startswith((".", *RESERVED_PREFIXES)):
         raise InvalidInputError(
             f"The project name {clip(repr(text), 60)} is not allowed: it must not hold "
-            f"'$' nor start with '.', 'system.' or '{RESERVED}'."
+            f"'$' nor start with '.' or {name_list(RESERVED_PREFIXES)}."
         )
     return text
 

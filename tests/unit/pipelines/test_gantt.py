@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tracemalloc
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 from PIL import Image
@@ -32,7 +32,7 @@ def svg_texts(figure):
     file = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none"}):
         figure.savefig(file, format="svg")
-    root = ElementTree.fromstring(file.getvalue())
+    root = ET.fromstring(file.getvalue())
     return [
         "".join(e.itertext()) for e in root.iter("{http://www.w3.org/2000/svg}text")
     ]
@@ -92,7 +92,7 @@ def test_subflows_that_call_each_other_end(runs):
     """Runs whose parents form a circle, which stored data may, are drawn once."""
     runs.flow("a", [(0, "Running")], run_id="a", parent_run_id="b")
     runs.flow("b", [(0, "Running")], run_id="b", parent_run_id="a")
-    heads = [g for g in read_timeline(runs.storage, "a", now=runs.at(9)).groups]
+    heads = list(read_timeline(runs.storage, "a", now=runs.at(9)).groups)
     assert len(heads) == 2
 
 
@@ -128,9 +128,9 @@ def test_very_many_runs_are_an_area(runs):
     assert len(group.crowd.failed) == 2
 
 
-def test_memory_does_not_grow_with_the_runs(runs):
-    """A plot of 8,000 runs needs hardly more than one of 1,000."""
-    peaks = []
+def test_what_is_kept_does_not_grow_with_the_runs(runs):
+    """The timeline of 8,000 runs is hardly larger than that of 1,000."""
+    sizes = []
     for points in (1000, 8000):
         run = runs.scan(points=points)
         storage = runs.storage
@@ -138,9 +138,9 @@ def test_memory_does_not_grow_with_the_runs(runs):
         timeline = read_timeline(storage, run)
         size = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
-        peaks.append(size)
+        sizes.append(size)
         assert len(timeline.groups) == 3
-    assert peaks[1] < peaks[0] + 200_000
+    assert sizes[1] < sizes[0] + 200_000
 
 
 def test_what_still_runs_reaches_up_to_now(runs):

@@ -302,6 +302,58 @@ def test_order_and_repetition_of_events_do_not_matter(
         assert storage.find(kind) == want.find(kind)
 
 
+def test_a_suspended_run_begins_again() -> None:
+    """Prefect runs the whole flow anew after a suspension: failures before are over."""
+    events = [
+        flow_event("Running", "RUNNING", 1),
+        task_event("Failed", "FAILED", 2),
+        flow_event("Suspended", "PAUSED", 3),
+        flow_event("Resuming", "SCHEDULED", 4),
+        flow_event("Late", "SCHEDULED", 5),
+        flow_event("Pending", "PENDING", 6),
+        flow_event("Submitting", "PENDING", 7),
+        flow_event("Running", "RUNNING", 8),
+        flow_event("Completed", "COMPLETED", 9),
+    ]
+    storage = MemoryPipelineResultsStorage()
+    storage.record(Translator(Known()).translate(events))
+    assert storage.get_pipeline_execution(RUN).get_status() is PipelineTaskStatus.DONE
+    (result,) = storage.find(Kind.TASK_RESULT)
+    assert result.superseded
+
+
+def test_clocks_apart_do_not_make_a_task_run_begin_again() -> None:
+    """A task run that is PENDING after its end has a submitter whose clock is ahead."""
+    events = [
+        flow_event("Running", "RUNNING", 1),
+        task_event("Running", "RUNNING", 2),
+        task_event("Completed", "COMPLETED", 3),
+        task_event("Pending", "PENDING", 4),
+    ]
+    storage = MemoryPipelineResultsStorage()
+    storage.record(Translator(Known()).translate(events))
+    (result,) = storage.find(Kind.TASK_RESULT)
+    assert (result.status, result.superseded) == (PipelineTaskStatus.DONE, False)
+
+
+def test_a_run_over_objects_gets_the_link_of_the_runs_on_them() -> None:
+    """The pipeline's flow is registered, not the flow that runs it over objects."""
+    known = Known(
+        FlowRunFacts(
+            run_id="parent",
+            flow_run_id=RUN,
+            index=0,
+            project_name="injectors",
+            deployment_id=7,
+        )
+    )
+    storage = MemoryPipelineResultsStorage()
+    storage.record(Translator(known).translate(a_run()))
+    execution = storage.get_pipeline_execution("parent")
+    assert execution.get_project_name() == "injectors"
+    assert execution.get_deployment_id() == 7
+
+
 def test_facts_of_a_task_run_are_told_once_a_batch() -> None:
     """Three states of one task run need its facts once."""
     batch = Translator(Known()).translate(a_run())

@@ -23,7 +23,7 @@ from prefect_lume.results.stores.base import (
     missing,
 )
 from prefect_lume.results.stores.blobs import BlobInfo, Data
-from prefect_lume.results.stores.checks import RESERVED, check_collection
+from prefect_lume.results.stores.checks import RESERVED_PREFIXES, check_collection
 from prefect_lume.results.stores.index_changes import DuplicatesError, IndexChanges
 from prefect_lume.results.stores.indices import DeclaredIndex
 from prefect_lume.results.stores.mongo.blobs import MongoBlobs
@@ -294,7 +294,7 @@ class MongoDBService(DBService):
     def _names(self) -> list[str]:
         with self._translated():
             names = self._database().list_collection_names()
-        return sorted(n for n in names if not n.startswith((RESERVED, "system.")))
+        return sorted(n for n in names if not n.startswith(RESERVED_PREFIXES))
 
     def delete(self, collection: str, query: Query) -> int:
         """Remove the documents that match a query; see the base class."""
