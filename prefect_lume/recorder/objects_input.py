@@ -63,7 +63,9 @@ class Target:
             known, required = list(schema.properties), list(schema.required)
             name = _parameter(flow.name, known, required, parameter, others)
             return cls(flow.name, flow, "", name, others)
-        if not isinstance(flow, str) or flow.count("/") != 1 or "" in flow.split("/"):
+        # Whatever the types say, people give what they have.
+        text: Any = flow
+        if type(text) is not str or text.count("/") != 1 or "" in text.split("/"):
             raise InvalidInputError(
                 f"A pipeline runs a Prefect flow, or a Prefect deployment named "
                 f"'flow-name/deployment-name', not {clip(repr(flow), 80)}."
@@ -79,7 +81,7 @@ class Target:
             )
             name = parameter or "object"
             return cls(flow_name, None, flow, name, others, problem)
-        known_schema: dict[str, Any] = found.parameter_openapi_schema
+        known_schema: dict[str, Any] = found.parameter_openapi_schema or {}
         known = list(known_schema.get("properties", {}))
         required = list(known_schema.get("required", []))
         name = _parameter(flow, known, required, parameter, others)

@@ -44,6 +44,7 @@ BACK: Final = timedelta(seconds=60)
 CHECK_BACK: Final = timedelta(minutes=10)
 _POSITION_EVERY: Final = 10.0
 _KEEPER_WAITS: Final = 0.2
+_PATIENCE: Final = 5.0
 
 
 @dataclass
@@ -179,13 +180,15 @@ class RecorderService:
             target=contextvars.copy_context().run,
             args=(self._again_and_again, stop, self._keep_house, self._poll),
             name="lume-recorder-checks",
+            daemon=True,
         )
         keeper.start()
         try:
             self._again_and_again(stop, self._follow, 0.0)
         finally:
             stop.set()
-            keeper.join()
+            # What it may still be reading is checked again after the next start.
+            keeper.join(_PATIENCE)
         if self._failure is not None:
             raise self._failure
 

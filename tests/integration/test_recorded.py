@@ -1,4 +1,4 @@
-"""Recorded flows against a Prefect server on PostgreSQL: every change, once, in time."""
+"""Recorded flows against a Prefect server on PostgreSQL: every change, once."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from prefect import flow, get_client, task
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import Abort, CancelledRun
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Cancelling
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
@@ -244,7 +245,7 @@ class TestBehaviour:
     """The flow is what it was."""
 
     def test_retried_flow(self, storage):
-        """A flow that is retried has all its states; the failed attempt is superseded."""
+        """A retried flow has all its states; the failed attempt is superseded."""
         attempts = []
 
         @recorded(storage=storage)
@@ -363,7 +364,7 @@ class TestBehaviour:
                     client.set_flow_run_state(flow_run.id, Cancelled(message="by hand"))
             return plus(1)
 
-        stopped(return_state=True) if state is None else _ignore(stopped)
+        _ignore(stopped)
         deadline = time.monotonic() + 15
         while time.monotonic() < deadline and open_recordings():
             time.sleep(0.1)
@@ -375,8 +376,8 @@ class TestBehaviour:
 def _ignore(run):
     try:
         run(return_state=True)
-    except BaseException as error:  # noqa: BLE001 - Prefect's Abort is none of ours.
-        assert type(error).__name__ in {"Abort", "CancelledRun"}, error
+    except (Abort, CancelledRun):
+        return
 
 
 @pytest.mark.usefixtures("prefect_server")
@@ -522,7 +523,7 @@ class TestElsewhere:
         return current_context().pipeline_storage()
 
     def test_script_without_a_server(self, tmp_path, monkeypatch):
-        """With nothing configured at all, a script records into the embedded storage."""
+        """With nothing configured, a script records into the embedded storage."""
         self.run(tmp_path, "scan.py", PREFECT_HOME=str(tmp_path / "prefect"))
         storage = self.embedded(tmp_path, monkeypatch)
         (execution,) = storage.get_pipeline_executions()

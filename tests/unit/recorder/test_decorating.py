@@ -55,6 +55,6 @@ def test_below_the_flow_decorator():
 def test_sent_to_another_process():
     """A recorded flow can be pickled; a storage object stays behind."""
     made = recorded(scan, storage=MemoryPipelineResultsStorage(), services="mine")
-    other = pickle.loads(cloudpickle.dumps(made))  # noqa: S301 - our own.
+    other = pickle.loads(cloudpickle.dumps(made))
     hooks = other.on_running_hooks[0].__self__
     assert (hooks.services, hooks.storage) == ("mine", None)

@@ -103,7 +103,7 @@ def test_elsewhere_it_is_as_it_was(kind):
     watched(runner)
     assert isinstance(runner, kind)
     assert watched(runner)
-    for other in (copy.copy(runner), pickle.loads(cloudpickle.dumps(runner))):  # noqa: S301 - our own.
+    for other in (copy.copy(runner), pickle.loads(cloudpickle.dumps(runner))):
         assert type(other) is kind
         assert other._max_workers == 3
 
