@@ -71,6 +71,13 @@ class LumeSettings(BaseSettings):
         le=8_388_608,
         description="Bytes from which a value leaves its result document as a blob.",
     )
+    record: bool = Field(
+        default=True,
+        description=(
+            "Whether runs of composed flows, and of their subflows on work pools, are "
+            "recorded as pipeline executions by their own process."
+        ),
+    )
     pipelines_results_storage: Annotated[StorageChoice | None, NoDecode] = Field(
         default=None,
         description=(

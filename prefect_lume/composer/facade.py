@@ -32,6 +32,8 @@ from prefect_lume.composition import (
 )
 from prefect_lume.composition.fit import marks_of
 from prefect_lume.config import open_context
+from prefect_lume.recorder import recorded
+from prefect_lume.settings import LumeSettings
 
 if TYPE_CHECKING:
     from prefect_lume.credentials import LumeServices
@@ -227,7 +229,11 @@ class FlowOfFlows:
         return self.graph.describe(width)
 
     def compose(
-        self, variable: str = "parent", *, observer: Observer | None = None
+        self,
+        variable: str = "parent",
+        *,
+        observer: Observer | None = None,
+        record: bool | None = None,
     ) -> Flow[..., Any]:
         """Return the parent: a Prefect flow with a typed signature.
 
@@ -240,6 +246,8 @@ class FlowOfFlows:
                 `prefect deploy file.py:variable` finds it again.
             observer: Called in the parent's process with a subflow's name and what
                 happened to it: `"started"`, `"completed"` or `"failed"`.
+            record: Whether its runs are recorded as pipeline executions; by default
+                as `PREFECT_LUME_RECORD` says, which is yes.
 
         Returns:
             A synchronous flow. It returns the flow run id of each subflow.
@@ -253,7 +261,7 @@ class FlowOfFlows:
         with told_at_import():
             flows = {name: item.flow for name, item in self._flows().items()}
             parameters = parent_parameters(self.validate(), flows)
-        return make_flow(
+        parent = make_flow(
             self.plan(observer),
             parameters,
             run_plan,
@@ -262,6 +270,9 @@ class FlowOfFlows:
             variable=variable,
             module=module,
         )
+        if LumeSettings.load().record if record is None else record:
+            return recorded(parent, services=self.services)
+        return parent
 
     def register(self, services: LumeServices | str | None = None) -> str:
         """Write the parent and its subflows into the registry, in one transaction.

@@ -27,6 +27,8 @@ from prefect_lume.composer.remote_names import (
 )
 from prefect_lume.config import open_context
 from prefect_lume.errors import ConfigurationError
+from prefect_lume.recorder import recorded
+from prefect_lume.settings import LumeSettings
 
 
 def load_subflow() -> Any:
@@ -55,7 +57,8 @@ def load_subflow() -> Any:
     if flow.name != name:
         flow = flow.with_options(name=name)
     storage = open_context().services.file_storage or None
-    return as_child(flow, _kept_tasks(), storage=storage)
+    child = as_child(flow, _kept_tasks(), storage=storage)
+    return recorded(child) if LumeSettings.load().record else child
 
 
 def _kept_tasks() -> frozenset[str]:

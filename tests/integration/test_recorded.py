@@ -131,20 +131,6 @@ class TestComplete:
             objects = {r.get_index(): r.get_task_object() for r in found}
             assert objects == {0: base, 1: base + 1, 2: base + 2}
 
-    def test_processes(self, storage):
-        """What tasks in other processes do is recorded, with their objects."""
-
-        @recorded(storage=storage)
-        @flow(task_runner=ProcessPoolTaskRunner(max_workers=2))
-        def in_processes():
-            return plus.map([1, 2, 3], 5).result()
-
-        assert in_processes() == [6, 7, 8]
-        found = {r.get_task_object(): r for r in storage.get_task_results()}
-        assert sorted(found) == [1, 2, 3]
-        assert {r.get_status() for r in found.values()} == {"DONE"}
-        assert task_changes(storage) == 9
-
     def test_subflows_below(self, storage):
         """Subflows in the process are executions below, decorated or not."""
 
@@ -500,6 +486,29 @@ class TestFaults:
             recording.close()
 
 
+IN_PROCESSES = """
+from prefect import flow, task
+from prefect.task_runners import ProcessPoolTaskRunner
+
+from prefect_lume import recorded
+
+
+@task
+def plus(x, y):
+    return x + y
+
+
+@recorded
+@flow(task_runner=ProcessPoolTaskRunner(max_workers=2))
+def in_processes():
+    return plus.map([1, 2, 3], 5).result()
+
+
+if __name__ == "__main__":
+    assert in_processes() == [6, 7, 8]
+"""
+
+
 class TestElsewhere:
     """In processes that end with the run."""
 
@@ -532,6 +541,17 @@ class TestElsewhere:
         objects = {r.get_index(): r.get_task_object() for r in found}
         assert objects == {0: 1e-9, 1: 2e-9, 2: 4e-9, None: None}
         assert task_changes(storage) == 12
+
+    def test_processes(self, tmp_path, monkeypatch, prefect_server):
+        """What tasks in other processes do is recorded, with their objects."""
+        script = tmp_path / "in_processes.py"
+        script.write_text(IN_PROCESSES)
+        self.run(tmp_path, str(script), PREFECT_API_URL=prefect_server)
+        storage = self.embedded(tmp_path, monkeypatch)
+        found = {r.get_task_object(): r for r in storage.get_task_results()}
+        assert sorted(found) == [1, 2, 3]
+        assert {r.get_status() for r in found.values()} == {"DONE"}
+        assert task_changes(storage) == 9
 
     def test_deployment_in_a_process_of_its_own(
         self, tmp_path, monkeypatch, prefect_server

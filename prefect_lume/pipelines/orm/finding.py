@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import (
+    Boolean,
     Column,
     ColumnElement,
     Connection,
@@ -169,6 +170,10 @@ def _among(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
 
 
 def _is_possible(column: Column[Any], value: Any) -> bool:
+    if isinstance(column.type, Boolean):
+        return isinstance(value, bool)
+    if isinstance(column.type, Boolean):
+        return isinstance(value, bool)
     if isinstance(column.type, Integer):
         return isinstance(value, int) and -_INTEGER_END < value < _INTEGER_END
     if isinstance(column.type, Id):

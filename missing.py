@@ -1,2 +1,0 @@
-import no_such_module_x
-from good import ok

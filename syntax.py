@@ -1,3 +1,0 @@
-from prefect import flow
-@flow
-def f(: pass
