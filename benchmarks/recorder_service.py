@@ -41,9 +41,9 @@ from prefect_lume import migrations
 from prefect_lume.pipelines.changes import Batch
 from prefect_lume.pipelines.memory import MemoryPipelineResultsStorage
 from prefect_lume.pipelines.orm import OrmPipelineResultsStorage
-from prefect_lume.recorder.directory import FlowRunDirectory
-from prefect_lume.recorder.service import RecorderService
-from prefect_lume.recorder.translating import Translator
+from prefect_lume.recorder.api.directory import FlowRunDirectory
+from prefect_lume.recorder.service.recorder import RecorderService
+from prefect_lume.recorder.translation.translating import Translator
 from prefect_lume.storage import sql
 from prefect_lume.testing.generated_events import generated_events
 

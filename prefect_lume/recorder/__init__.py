@@ -6,12 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from prefect_lume.recorder.decorating import recorded as recorded
-    from prefect_lume.recorder.running import run_pipeline as run_pipeline
+    from prefect_lume.recorder.inprocess.decorating import recorded as recorded
+    from prefect_lume.recorder.objects.running import run_pipeline as run_pipeline
 
 _EXPORTS: Final = {
-    "recorded": "prefect_lume.recorder.decorating",
-    "run_pipeline": "prefect_lume.recorder.running",
+    "recorded": "prefect_lume.recorder.inprocess.decorating",
+    "run_pipeline": "prefect_lume.recorder.objects.running",
 }
 
 __all__ = ["recorded", "run_pipeline"]

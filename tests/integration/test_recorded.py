@@ -23,11 +23,11 @@ from prefect_lume import recorded
 from prefect_lume.errors import StorageError
 from prefect_lume.pipelines.memory import MemoryPipelineResultsStorage
 from prefect_lume.pipelines.rows import Kind
-from prefect_lume.recorder import tee
-from prefect_lume.recorder.directory import FlowRunDirectory
-from prefect_lume.recorder.events import EventReader
-from prefect_lume.recorder.recording import open_recordings
-from prefect_lume.recorder.translating import Translator
+from prefect_lume.recorder.api.directory import FlowRunDirectory
+from prefect_lume.recorder.inprocess import tee
+from prefect_lume.recorder.inprocess.recording import open_recordings
+from prefect_lume.recorder.service.events import EventReader
+from prefect_lume.recorder.translation.translating import Translator
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "recorded"
 
@@ -216,7 +216,7 @@ def unheard():
             context = patch.__enter__()
             context.setattr(tee, "_listeners", ())
             context.setattr(
-                "prefect_lume.recorder.mapping.ThreadPoolTaskRunner",
+                "prefect_lume.recorder.inprocess.mapping.ThreadPoolTaskRunner",
                 ProcessPoolTaskRunner,
             )
 
@@ -452,7 +452,7 @@ class TestFaults:
 
     def test_storage_that_is_gone(self, caplog, monkeypatch):
         """The flow returns in time, and its log says how much is not recorded."""
-        monkeypatch.setattr("prefect_lume.recorder.recording.LIMIT", 2.0)
+        monkeypatch.setattr("prefect_lume.recorder.inprocess.recording.LIMIT", 2.0)
         storage = Unusable(failures=10**9)
 
         @recorded(storage=storage)
@@ -478,7 +478,7 @@ class TestFaults:
             return 1
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("prefect_lume.recorder.recording.LIMIT", 1.0)
+            patch.setattr("prefect_lume.recorder.inprocess.recording.LIMIT", 1.0)
             assert mistaken() == 1
         (warning, *_) = [r for r in caplog.records if "cannot be recorded" in r.message]
         assert "MemoryPipelineResultsStorage" in warning.message

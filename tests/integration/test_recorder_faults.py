@@ -35,11 +35,11 @@ from prefect_lume.pipelines.memory import MemoryPipelineResultsStorage
 from prefect_lume.pipelines.orm import OrmPipelineResultsStorage
 from prefect_lume.pipelines.rows import Kind, Row
 from prefect_lume.pipelines.status import PipelineTaskStatus
-from prefect_lume.recorder.directory import FlowRunDirectory
-from prefect_lume.recorder.events import Event, EventReader
-from prefect_lume.recorder.reconciling import reconcile
-from prefect_lume.recorder.service import RecorderService
-from prefect_lume.recorder.translating import Translator
+from prefect_lume.recorder.api.directory import FlowRunDirectory
+from prefect_lume.recorder.service.events import Event, EventReader
+from prefect_lume.recorder.service.reconciling import reconcile
+from prefect_lume.recorder.service.recorder import RecorderService
+from prefect_lume.recorder.translation.translating import Translator
 from prefect_lume.storage import sql
 from prefect_lume.testing.generated_events import generated_events
 
@@ -214,7 +214,9 @@ def test_two_recorders_one_of_them_in_disorder_make_the_same_rows(
             return answer
 
     with recording(prefect_api_url, storage, "first", since=since):
-        monkeypatch.setattr("prefect_lume.recorder.service.EventReader", Disordered)
+        monkeypatch.setattr(
+            "prefect_lume.recorder.service.recorder.EventReader", Disordered
+        )
         with recording(prefect_api_url, storage, "second", since=since, batch=70):
             post(prefect_api_url, disorder.sample(events, len(events)))
             wait_for(lambda: count(storage, run_ids(events)) >= len(events))

@@ -39,10 +39,10 @@ from prefect_lume.errors import (
 from prefect_lume.pipelines.memory import MemoryPipelineResultsStorage
 from prefect_lume.pipelines.rows import Kind, Row
 from prefect_lume.pipelines.status import PipelineTaskStatus as S
-from prefect_lume.recorder.directory import FlowRunDirectory
-from prefect_lume.recorder.history import read_run, read_runs
-from prefect_lume.recorder.lookups import get, post
-from prefect_lume.recorder.translating import Translator
+from prefect_lume.recorder.api.directory import FlowRunDirectory
+from prefect_lume.recorder.api.lookups import get, post
+from prefect_lume.recorder.translation.history import read_run, read_runs
+from prefect_lume.recorder.translation.translating import Translator
 
 pytestmark = [pytest.mark.service("prefect"), pytest.mark.timeout(600)]
 

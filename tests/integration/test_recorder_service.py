@@ -23,9 +23,9 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect_lume.pipelines.memory import MemoryPipelineResultsStorage
 from prefect_lume.pipelines.rows import Kind
 from prefect_lume.pipelines.status import PipelineTaskStatus
-from prefect_lume.recorder.directory import FlowRunDirectory
-from prefect_lume.recorder.history import read_run
-from prefect_lume.recorder.service import RecorderService
+from prefect_lume.recorder.api.directory import FlowRunDirectory
+from prefect_lume.recorder.service.recorder import RecorderService
+from prefect_lume.recorder.translation.history import read_run
 
 PATIENCE = 90.0
 

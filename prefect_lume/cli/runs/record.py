@@ -25,7 +25,7 @@ from prefect_lume.cli.runs._parameters import When, open_services
 from prefect_lume.errors import ConfigurationError, ConnectionFailedError, clip
 
 if TYPE_CHECKING:
-    from prefect_lume.recorder.service import RecorderService
+    from prefect_lume.recorder.service.recorder import RecorderService
 
 #: Seconds between two lines where nobody watches.
 _LINE_EVERY: Final = 60.0
@@ -98,9 +98,9 @@ def command(
     with _stopped_by_signals() as stop:
         from prefect.client.orchestration import get_client
 
-        from prefect_lume.recorder.directory import FlowRunDirectory
-        from prefect_lume.recorder.links import DeploymentLinks
-        from prefect_lume.recorder.service import RecorderService
+        from prefect_lume.recorder.api.directory import FlowRunDirectory
+        from prefect_lume.recorder.api.links import DeploymentLinks
+        from prefect_lume.recorder.service.recorder import RecorderService
 
         client = get_client(sync_client=True)
         with client:

@@ -16,8 +16,8 @@ from sqlalchemy.schema import CreateTable
 
 from prefect_lume.errors import StorageError
 from prefect_lume.registry import ModelDBService
-from prefect_lume.storage.columns import ExactString, UTCDateTime
 from prefect_lume.registry.tables import DeploymentRow, ModelRow, metadata
+from prefect_lume.storage.columns import ExactString, UTCDateTime
 from prefect_lume.storage.sql import get_engine, translated
 
 #: The longest key of InnoDB, in bytes; a character of utf8mb4 may take four.

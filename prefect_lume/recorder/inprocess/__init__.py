@@ -1,0 +1,1 @@
+"""Recording a flow from within its own process."""

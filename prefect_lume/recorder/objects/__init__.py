@@ -1,0 +1,1 @@
+"""Running a flow over objects, as one pipeline."""

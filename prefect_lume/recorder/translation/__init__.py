@@ -1,0 +1,1 @@
+"""Prefect's events, states and histories of runs as changes and facts."""
