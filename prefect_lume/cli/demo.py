@@ -26,10 +26,12 @@ from prefect_lume.cli._provenance import (
     provenance_rows,
     provenance_table,
 )
+from prefect_lume.cli.runs.list_ import print_runs
 from prefect_lume.composer import FlowOfFlows
 from prefect_lume.config import Context, open_context
 from prefect_lume.errors import PackageError
 from prefect_lume.models import Model
+from prefect_lume.pipelines.rows import ExecutionRow, Kind
 
 if TYPE_CHECKING:
     from prefect_lume.registry import DeploymentRecord
@@ -95,6 +97,7 @@ class Outcome:
     chain: FlowOfFlows
     deployment: DeploymentRecord
     flow_runs: Mapping[str, str]
+    runs: list[ExecutionRow]
     rows: list[dict[str, Any]]
     plots: list[str]
     seconds: float
@@ -135,9 +138,18 @@ def run_demo(context: Context, parameters: Mapping[str, Any], steps: Steps) -> O
             for result in new
             for file in file_references(result.outputs)
         ]
-    return Outcome(
-        chain, deployment, flow_runs, rows, plots, time.perf_counter() - start
-    )
+    runs = _executions(context, flow_runs)
+    seconds = time.perf_counter() - start
+    return Outcome(chain, deployment, flow_runs, runs, rows, plots, seconds)
+
+
+def _executions(context: Context, flow_runs: Mapping[str, str]) -> list[ExecutionRow]:
+    """Return what is recorded of the parent's run, and of those of its subflows."""
+    storage = context.pipeline_storage()
+    below = storage.find(Kind.EXECUTION, {"id": list(flow_runs.values())})
+    above = [row.parent_run_id for row in below if isinstance(row, ExecutionRow)]
+    rows = storage.find(Kind.EXECUTION, {"id": [id_ for id_ in above if id_]}) + below
+    return [row for row in rows if isinstance(row, ExecutionRow)]
 
 
 def _run_names(results: list[Any]) -> dict[str, str]:
@@ -183,6 +195,8 @@ def _print(context: Context, outcome: Outcome) -> None:
     console.print(outcome.chain.describe(), highlight=False, markup=False)
     console.print("[bold]Where everything lies[/]")
     console.print(_places(context, outcome))
+    console.print("\n[bold]What ran[/] (recorded; `prefect-lume runs show RUN`)")
+    print_runs(outcome.runs, {})
     rows, hidden = _shown_rows(outcome)
     console.print("\n[bold]Stored results[/] (this run's in bold)")
     new = set(outcome.flow_runs.values())
@@ -233,6 +247,7 @@ def command(n_particle: int, seed: int, services: str | None, as_json: bool) -> 
         report = {
             "deployment_id": outcome.deployment.deployment_id,
             "flow_runs": dict(outcome.flow_runs),
+            "runs": [row.run_id for row in outcome.runs],
             "plots": outcome.plots,
             "results": outcome.rows,
             "seconds": round(outcome.seconds, 2),

@@ -111,7 +111,7 @@ def command(
         ]
         click.echo(json.dumps(listed))
     elif rows:
-        _print(rows, objects)
+        print_runs(rows, objects)
         if len(found) > limit:
             shown = counted(limit, "run")
             click.echo(f"{shown}; there are more: use --limit.", err=True)
@@ -127,7 +127,8 @@ def _objects(storage: PipelineStorage, ids: list[str]) -> dict[str, Counts]:
     return found
 
 
-def _print(rows: list[ExecutionRow], objects: dict[str, Counts]) -> None:
+def print_runs(rows: list[ExecutionRow], objects: dict[str, Counts]) -> None:
+    """Print runs as a table, with the counts of the objects of those that have some."""
     console = output()
     narrow = console.width < _NARROW
     names = ["run", "started (UTC)", "pipeline", "name", "status"]
