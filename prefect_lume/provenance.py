@@ -15,9 +15,10 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final, cast
 
 from prefect_lume.config import Context
@@ -31,8 +32,6 @@ from prefect_lume.results import Result, ResultReference
 #: Documents, children and executions that are listed; of more there is the number.
 MOST_LISTED: Final = 20
 _TOGETHER: Final = 200
-#: Flow runs of one pipeline whose documents are looked for.
-_MOST_FLOW_RUNS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +235,8 @@ def _trace(
         number = execution.deployment_id
     project = document.project_name if document is not None else None
     project = project or (execution.project_name if execution else None)
+    if project is None and number is not None and execution is not None:
+        project = _project_of(context, number, execution.pipeline_id)
     return Trace(
         document=document,
         pipeline_result=result,
@@ -272,6 +273,18 @@ def _deployment(context: Context, number: int | None) -> DeploymentRecord | None
     return found[0] if found else None
 
 
+def _project_of(context: Context, number: int, flow_name: str) -> str | None:
+    """Return the project of the flow of this name that a deployment serves.
+
+    The environment of a run may say whose code it is, and not for which project.
+    """
+    flows = context.model_db_service().get_flows(
+        deployment_id=number, flow_name=flow_name
+    )
+    projects = {flow.project_name for flow in flows}
+    return projects.pop() if len(projects) == 1 else None
+
+
 def _project(context: Context, name: str | None) -> ProjectRecord | None:
     if name is None:
         return None
@@ -291,28 +304,36 @@ def documents_of(
         execution: The execution.
         limit: The most documents to list.
     """
-    ids = [execution.id]
-    if execution.is_mapped:
-        rows = context.pipeline_storage().find(
-            Kind.RESULT, {"parent_id": execution.id}, limit=_MOST_FLOW_RUNS
-        )
-        own = [cast("ResultRow", row).flow_run_id for row in rows]
-        ids = list(dict.fromkeys([*ids, *(id_ for id_ in own if id_)]))
-    queries = [
-        {"flow_run_id": {"$in": ids[start : start + _TOGETHER]}}
-        for start in range(0, len(ids), _TOGETHER)
-    ]
+    ids = _flow_runs(context.pipeline_storage(), execution)
+    queries = (
+        {"flow_run_id": {"$in": some}}
+        for some in iter(lambda: list(islice(ids, _TOGETHER)), [])
+    )
     return _documents(context, queries, limit)
 
 
+def _flow_runs(storage: PipelineStorage, execution: ExecutionRow) -> Iterator[str]:
+    """Yield the ids of the flow runs of an execution, those of its objects included.
+
+    A run that Prefect begins again is the same flow run.
+    """
+    yield execution.id
+    if execution.is_mapped:
+        for row in storage.iterate(Kind.RESULT, {"parent_id": execution.id}):
+            own = cast("ResultRow", row).flow_run_id
+            if own and own != execution.id:
+                yield own
+
+
 def _documents(
-    context: Context, queries: Sequence[dict[str, Any]], limit: int
+    context: Context, queries: Iterable[dict[str, Any]], limit: int
 ) -> Documents:
     service = context.results_db_service()
     newest: list[Result] = []
     by_project: dict[str, int] = {}
-    for project in service.projects():
-        for query in queries:
+    projects = service.projects()
+    for query in queries:
+        for project in projects:
             number = service.count(project, query)
             if not number:
                 continue

@@ -46,6 +46,8 @@ _UNSTORABLE: Final = re.compile("[\x00\ud800-\udfff]")
 
 def is_storable(text: str) -> bool:
     """Tell whether every database can keep a text as it is."""
+    if text.isascii():
+        return "\0" not in text
     return _UNSTORABLE.search(text) is None
 
 

@@ -183,7 +183,8 @@ class _MemorySession(PipelineSession):
         """Return all rows of a kind directly below one object."""
         ids = set(self._storage._below.get(parent_id, ()))
         ids |= {r.id for r in self._rows[kind].values() if r.parent_id == parent_id}
-        return list(self.get(kind, sorted(ids)).values())
+        found = self.get(kind, sorted(ids)).values()
+        return [row for row in found if row.parent_id == parent_id]
 
     def get_open(self, run_id: str) -> dict[Kind, list[Row]]:
         """Return the rows of a run without a final status."""

@@ -6,22 +6,17 @@ when or how often: see :mod:`prefect_lume.pipelines.rules`.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from prefect_lume.errors import InvalidInputError
 from prefect_lume.pipelines import merging
-from prefect_lume.pipelines.changes import (
-    Batch,
-    FlowRunFacts,
-    StateChange,
-    TaskRunFacts,
-)
-from prefect_lume.pipelines.jsonable import is_storable, storable_text
+from prefect_lume.pipelines.changes import Batch, StateChange
 from prefect_lume.pipelines.rows import (
+    ROW_FIELDS,
     ROW_TYPES,
+    ROW_VALUES,
     ExecutionRow,
     Kind,
     ResultRow,
@@ -40,6 +35,7 @@ from prefect_lume.pipelines.rules import (
 )
 from prefect_lume.pipelines.session import PipelineSession
 from prefect_lume.pipelines.status import CANCELS_BELOW
+from prefect_lume.pipelines.texts import storable_batch
 
 _KINDS: Final = tuple(Kind)
 _KIND_OF: Final = {row_type: kind for kind, row_type in ROW_TYPES.items()}
@@ -61,27 +57,6 @@ def record(session: PipelineSession, batch: Batch) -> int:
     return _Recording(session).record(batch)
 
 
-_F = TypeVar("_F", StateChange, FlowRunFacts, TaskRunFacts)
-
-
-def _storable(batch: Batch) -> Batch:
-    """Return a batch without text that some databases cannot keep."""
-    return Batch(
-        [_storable_texts(change) for change in batch.changes],
-        [_storable_texts(run) for run in batch.flow_runs],
-        [_storable_texts(task) for task in batch.task_runs],
-    )
-
-
-def _storable_texts(item: _F) -> _F:
-    texts: dict[str, Any] = {
-        name: storable_text(value)
-        for name in item.__dataclass_fields__
-        if isinstance(value := getattr(item, name), str) and not is_storable(value)
-    }
-    return replace(item, **texts) if texts else item
-
-
 @dataclass
 class _Recording:
     """One batch on its way into one session."""
@@ -90,7 +65,10 @@ class _Recording:
     rows: dict[Kind, dict[str, Row]] = field(
         default_factory=lambda: {kind: {} for kind in Kind}
     )
-    stored: dict[tuple[Kind, str], Row] = field(default_factory=dict)
+    #: The values of the rows' fields, as they are stored.
+    stored: dict[Kind, dict[str, tuple[Any, ...]]] = field(
+        default_factory=lambda: {kind: {} for kind in Kind}
+    )
     counted: dict[str, ResultRow | None] = field(default_factory=dict)
     own: dict[str, Own] = field(default_factory=dict)
     #: Objects that ever were wrong from the start, to how often they ended.
@@ -100,7 +78,7 @@ class _Recording:
     )
 
     def record(self, batch: Batch) -> int:
-        batch = _storable(batch)
+        batch = storable_batch(batch)
         self.session.lock(batch.run_ids())
         self._load(batch)
         self._merge(batch)
@@ -128,7 +106,7 @@ class _Recording:
     def _take(self, kind: Kind, id_: str, row: Row) -> None:
         if id_ not in self.rows[kind]:
             self.rows[kind][id_] = row
-            self.stored[kind, id_] = copy.copy(row)
+            self.stored[kind][id_] = ROW_VALUES[kind](row)
 
     def _load(self, batch: Batch) -> None:
         self.fetch(Kind.EXECUTION, batch.run_ids())
@@ -367,19 +345,20 @@ class _Recording:
 
     def _flush(self, kind: Kind) -> None:
         """Store the rows of a kind that are not stored as they are here."""
-        changed = [
-            row
+        values, stored = ROW_VALUES[kind], self.stored[kind]
+        changed = {
+            id_: now
             for id_, row in self.rows[kind].items()
-            if row != self.stored.get((kind, id_))
-        ]
+            if (now := values(row)) != stored.get(id_)
+        }
         if not changed:
             return
-        self.session.put(kind, changed)
-        for row in changed:
-            before = self.stored.get((kind, row.id))
-            if isinstance(row, ResultRow) and row.id not in self.counted:
-                self.counted[row.id] = before if isinstance(before, ResultRow) else None
-            self.stored[kind, row.id] = copy.copy(row)
+        self.session.put(kind, [self.rows[kind][id_] for id_ in changed])
+        if kind is Kind.RESULT:
+            for id_ in changed.keys() - self.counted.keys():
+                before = stored.get(id_)
+                self.counted[id_] = None if before is None else _result(before)
+        stored.update(changed)
 
     def _count(self) -> None:
         """Say which pipeline results are not what they were."""
@@ -387,3 +366,7 @@ class _Recording:
             row = self.rows[Kind.RESULT][id_]
             if isinstance(row, ResultRow):
                 self.session.count(before, row)
+
+
+def _result(values: tuple[Any, ...]) -> ResultRow:
+    return ResultRow(**dict(zip(ROW_FIELDS[Kind.RESULT], values, strict=True)))

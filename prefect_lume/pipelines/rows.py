@@ -6,10 +6,13 @@ read and set the fields of a row.
 
 from __future__ import annotations
 
+import functools
 import uuid
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Final
 
 from prefect_lume.pipelines.status import PipelineTaskStatus
@@ -178,7 +181,18 @@ ROW_TYPES: Final[dict[Kind, type[Row]]] = {
     Kind.TASK_RESULT: TaskResultRow,
 }
 
+#: The fields of the rows of each kind, and what gets all their values at once.
+ROW_FIELDS: Final[dict[Kind, tuple[str, ...]]] = {
+    kind: tuple(one.name for one in fields(row_type))
+    for kind, row_type in ROW_TYPES.items()
+}
+ROW_VALUES: Final[dict[Kind, Callable[[Any], tuple[Any, ...]]]] = {
+    kind: attrgetter(*names) for kind, names in ROW_FIELDS.items()
+}
 
+
+# The same few are asked for with every change. Typed: 0 and False make two ids.
+@functools.lru_cache(maxsize=4096, typed=True)
 def derived_id(*parts: object) -> str:
     """Return an id that whoever knows the same parts comes to as well.
 

@@ -10,19 +10,23 @@ and repeated ones all lead to the same rows.
 - A parent is ``DONE`` when nothing more comes below it and all below is ``DONE``.
 - What is still open below an object that was wrong from the start is ``CANCELLED``.
 - A run that Prefect starts once more begins again: what was before it counts no more.
+- What fails below a run after it was told to stop is no failure: it was cancelled.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from prefect_lume.pipelines.changes import StateChange
 from prefect_lume.pipelines.rows import Row
 from prefect_lume.pipelines.status import CANCELS_BELOW, PipelineTaskStatus
 
 _S = PipelineTaskStatus
+#: Prefect's type of the state of a run that was told to stop, and has not yet.
+_CANCELLING: Final = "CANCELLING"
 
 
 @dataclass(slots=True, frozen=True)
@@ -73,6 +77,7 @@ class Own:
         latest: The latest change that was reported, not inferred.
         state: The latest of these that is a state of Prefect's.
         started: When it first began to run.
+        stopping: The change by which it was told to stop, in the current attempt.
         again_at: When the current attempt began, if it is not the first.
     """
 
@@ -82,6 +87,7 @@ class Own:
     latest: StateChange | None = None
     state: StateChange | None = None
     started: datetime | None = None
+    stopping: StateChange | None = None
     again_at: datetime | None = None
 
     @property
@@ -122,11 +128,13 @@ def _take(own: Own, change: StateChange) -> None:
     """Take in the next change that was reported."""
     if _begins_again(own, change):
         own.again_at = change.timestamp
-        own.final = own.failed = None
+        own.final = own.failed = own.stopping = None
         own.status = _S.RUNNING if own.started else _S.PENDING
     own.latest = change
     if change.state_type is not None:
         own.state = change
+    if own.final is None and change.state_type == _CANCELLING:
+        own.stopping = own.stopping or change
     if own.final is not None:
         if own.final.status is _S.DONE and change.status.is_failed:
             own.failed = own.failed or change
@@ -173,7 +181,7 @@ def apply(
         above: The change by which something above it was wrong from the start.
     """
     below = below or NOTHING_BELOW
-    final, failure = _final(own, below), below.failure
+    final, failure = _final(own, below), _failure(own, below)
     row.last_at = _latest(own.latest.timestamp if own.latest else None, below.last_at)
     started = _earliest(own.started, below.started)
     if own.state is not None:
@@ -209,6 +217,16 @@ def _final(own: Own, below: Below) -> StateChange | None:
     if is_done and (below.completed is None or below.completed <= failed.timestamp):
         return final
     return failed
+
+
+def _failure(own: Own, below: Below) -> Failure | None:
+    """Return the first failure below, as what it is for the object itself."""
+    failure, stopping = below.failure, own.stopping
+    if failure is None or stopping is None or failure.timestamp < stopping.timestamp:
+        return failure
+    # Prefect reports what a cancelled run's process was at as crashed.
+    message = stopping.message or failure.message
+    return replace(failure, status=_S.CANCELLED, message=message)
 
 
 def cancelled_message(above: StateChange) -> str:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import pytest
 
 from prefect_lume.pipelines import PipelineStorage
+from prefect_lume.testing.pipelines_finding import FindingContract
 from prefect_lume.testing.pipelines_keeping import KeepingContract
 from prefect_lume.testing.pipelines_objects import ObjectsContract
 from prefect_lume.testing.pipelines_recording import RecordingContract
@@ -26,7 +27,12 @@ from prefect_lume.testing.pipelines_values import ValuesContract
 
 
 class PipelineStorageContract(
-    ObjectsContract, RulesContract, RecordingContract, KeepingContract, ValuesContract
+    ObjectsContract,
+    RulesContract,
+    RecordingContract,
+    KeepingContract,
+    FindingContract,
+    ValuesContract,
 ):
     """What every pipelines storage promises. Override ``storage`` and run it.
 

@@ -117,6 +117,8 @@ class History:
                 for number in range(self._random.choice([1, 1, 3]))
             ]
             for name, number in tasks:
+                if self._chance(0.03):
+                    self._tell(facts, "Cancelling", "by hand")
                 self._task(facts, name, number)
             ends = ["Completed"] * 5 + ["Failed", "Crashed", "Cancelled", "Wrong", None]
             end = self._random.choice(ends)

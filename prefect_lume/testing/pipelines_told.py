@@ -29,6 +29,7 @@ STATES: Final[dict[str, tuple[str, PipelineTaskStatus]]] = {
     "Cached": ("COMPLETED", _S.DONE),
     "Failed": ("FAILED", _S.RUNTIME_ERROR),
     "Crashed": ("CRASHED", _S.RUNTIME_ERROR),
+    "Cancelling": ("CANCELLING", _S.RUNNING),
     "Cancelled": ("CANCELLED", _S.CANCELLED),
     "NotReady": ("PENDING", _S.CANCELLED),
 }

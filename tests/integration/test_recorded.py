@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -202,9 +203,18 @@ class TestComplete:
                 return plus.map([1, 2]).result()
 
         assert remote() == [2, 3]
+        # The flow waits for the server for a limited time only; the recording goes on.
+        _wait_for(lambda: not open_recordings(), 60)
         results = storage.get_task_results()
         assert sorted(r.get_task_object() for r in results) == [1, 2]
         assert {r.get_status() for r in results} == {"DONE"}
+
+
+def _wait_for(done, seconds):
+    deadline = time.monotonic() + seconds
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert done()
 
 
 def unheard():
@@ -557,7 +567,7 @@ class TestElsewhere:
         self, tmp_path, monkeypatch, prefect_server
     ):
         """A run of a deployment, in a process that a worker starts, is recorded."""
-        name = f"recorded-{tmp_path.name}"
+        name = f"recorded-{uuid.uuid4().hex[:8]}"
         with get_client(sync_client=True) as client:
             client.create_work_pool(WorkPoolCreate(name=name, type="process"))
         deployed = flow.from_source(str(EXAMPLE), entrypoint="scan.py:scan")

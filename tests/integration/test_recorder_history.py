@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import itertools
 import os
 import threading
 import time
@@ -265,7 +266,8 @@ def test_runs_of_a_time_are_read(client: SyncPrefectClient, everything: str) -> 
     """Reading a span of time finds the runs that changed in it, and no earlier ones."""
     now, directory = datetime.now(UTC), FlowRunDirectory(client)
     found = list(read_runs(client, directory, now - timedelta(minutes=10), now))
-    ids = [batch.flow_runs[0].flow_run_id for batch in found]
+    of_parts = (batch.flow_runs[0].flow_run_id for batch in found)
+    ids = [id_ for id_, _ in itertools.groupby(of_parts)]
     assert everything in ids
     assert len(ids) == len(set(ids))
     ahead = now + timedelta(hours=1)

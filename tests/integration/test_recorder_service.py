@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from prefect_lume.pipelines.memory import MemoryPipelineResultsStorage
 from prefect_lume.pipelines.rows import Kind
 from prefect_lume.pipelines.status import PipelineTaskStatus
 from prefect_lume.recorder.api.directory import FlowRunDirectory
+from prefect_lume.recorder.api.lookups import post
 from prefect_lume.recorder.service.recorder import RecorderService
 from prefect_lume.recorder.translation.history import read_run
 
@@ -149,6 +152,37 @@ def test_what_no_event_told_is_filled_when_the_run_has_ended(
     assert_same_states(client, storage, run_id)
 
 
+def wait_for(done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not done():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.3)
+
+
+def events_of(run_id: str) -> int:
+    """Return how many events the server has of a flow run and its task runs."""
+    now = datetime.now(UTC)
+    span = {"since": (now - timedelta(hours=1)).isoformat(), "until": now.isoformat()}
+    resource = [f"prefect.flow-run.{run_id}"]
+    with get_client(sync_client=True) as client:
+        kinds: list[Any] = [
+            {"event": {"prefix": ["prefect.flow-run."]}, "resource": {"id": resource}},
+            {"event": {"prefix": ["prefect.task-run."]}, "related": {"id": resource}},
+        ]
+        asked = [{"filter": {**kind, "occurred": span}, "limit": 0} for kind in kinds]
+        return sum(post(client, "/events/filter", body)["total"] for body in asked)
+
+
+def has_position(database: Path) -> bool:
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        try:
+            found = connection.execute("SELECT count(*) FROM recorder_position")
+        except sqlite3.OperationalError:
+            # It is being made.
+            return False
+        return bool(found.fetchone()[0])
+
+
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "prefect_lume.cli", "runs", "record", *arguments]
 
@@ -161,7 +195,8 @@ def test_the_command_records_once(prefect_server: str, tmp_path: Path) -> None:
     """With --once it records what there is and ends; --json says how much."""
     since = datetime.now(UTC).isoformat()
     run_id = run_flow()
-    time.sleep(6)
+    # Sixteen of them, and Prefect keeps them a while before others can read them.
+    wait_for(lambda: events_of(run_id) >= 16)
     done = subprocess.run(
         command("--once", "--json", "--since", since),
         env=environment(prefect_server, tmp_path),
@@ -187,9 +222,16 @@ def test_the_command_ends_cleanly_when_it_is_told_to(
         stdout=subprocess.PIPE,
         text=True,
     )
-    time.sleep(12)
-    process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=60)
+    database = tmp_path / "lume.db"
+    try:
+        wait_for(lambda: database.exists() and has_position(database))
+        process.send_signal(signal.SIGTERM)
+        told = time.monotonic()
+        output, _ = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+    # Most of it is the end of the interpreter.
+    assert time.monotonic() - told < 10
     assert process.returncode == 0
     assert output.startswith("Recorded: ")
 

@@ -9,6 +9,7 @@ import pytest
 from prefect_lume.config import Context
 from prefect_lume.credentials import LumeServices
 from prefect_lume.errors import NotFoundError
+from prefect_lume.pipelines import Batch
 from prefect_lume.pipelines.rows import Kind
 from prefect_lume.provenance import (
     MOST_LISTED,
@@ -17,6 +18,7 @@ from prefect_lume.provenance import (
     trace_run,
 )
 from prefect_lume.results import Result
+from prefect_lume.testing.pipelines_told import at, flow_run, object_run, tell
 
 LOCK = "version: 1\nmetadata: {}\npackage: []\n"
 
@@ -184,6 +186,44 @@ class TestFromARun:
         assert documents.by_project == {"linac": 25, "other": 1}
         assert len(documents.newest) == MOST_LISTED
         assert documents.newest[0].unique_hash == last.unique_hash
+
+    def test_documents_of_more_objects_than_fit_a_page(self, context, runs):
+        """Those of every object's flow run count, be there thousands."""
+        storage = context.pipeline_storage()
+        run, objects = "run-1", 2100
+        facts = [object_run(run, n, f"flow-run-{n}") for n in range(objects)]
+        storage.record(Batch(flow_runs=[flow_run(run, is_mapped=True), *facts]))
+        for n in (0, 1999, 2050, objects - 1):
+            store(context, f"flow-run-{n}")
+        store(context, run)
+        documents = trace_run(context, run).documents
+        assert documents.total == len(documents.newest) == 5
+
+    def test_documents_of_every_attempt(self, context, runs):
+        """What an object's flow run stored before it began again is found as well."""
+        storage = context.pipeline_storage()
+        run, facts = "run-1", object_run("run-1", 0, "flow-run-0")
+        storage.record(Batch(flow_runs=[flow_run(run, is_mapped=True)]))
+        for n, state in enumerate(["Running", "Failed", "Scheduled", "Running"]):
+            storage.record(tell(facts, state, at(n)))
+            store(context, "flow-run-0", project_name=f"project-{n}")
+        assert trace_run(context, run).documents.total == 4
+
+    def test_the_project_of_a_deployment_from_the_environment(
+        self, context, runs, deployment
+    ):
+        """A run that knows only its deployment is of the project of its flow."""
+        context.model_db_service().store_flow(
+            flow_id="a Prefect server's",
+            flow_name="injector",
+            project_name="linac",
+            deployment_id=deployment,
+        )
+        trace = trace_run(context, runs.chain(deployment_id=deployment))
+        assert trace.execution.project_name is None
+        assert trace.project_name == trace.project.project_name == "linac"
+        other = runs.flow("other", [(0, "Running")], deployment_id=deployment)
+        assert trace_run(context, other).project_name is None
 
     def test_an_unknown_run_is_an_error(self, context):
         """A run that was not recorded is not found, with nothing configured, too."""

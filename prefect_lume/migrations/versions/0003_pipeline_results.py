@@ -174,7 +174,7 @@ def _create_execution(table: str) -> None:
         ),
         sa.Index(f"ix_{table}_created", "created"),
         sa.Index(f"ix_{table}_ran_at", "ran_at"),
-        sa.Index(f"ix_{table}_status", "status"),
+        sa.Index(f"ix_{table}_status", "status", "created"),
         sa.Index(f"ix_{table}_pipeline_id", "pipeline_id", "created"),
         sa.Index(f"ix_{table}_project_name", "project_name", "created"),
         sa.Index(f"ix_{table}_deployment_id", "deployment_id", "created"),

@@ -16,6 +16,7 @@ from prefect_lume.pipelines.base import PipelineStorage
 from prefect_lume.pipelines.changes import StateChange
 from prefect_lume.pipelines.digest import PipelineDigest
 from prefect_lume.pipelines.filters import check_time, check_where
+from prefect_lume.pipelines.jsonable import is_storable
 from prefect_lume.pipelines.mongo import indices, turns
 from prefect_lume.pipelines.mongo.digest import read_digest, read_tally
 from prefect_lume.pipelines.mongo.documents import (
@@ -248,11 +249,15 @@ class MongoPipelineResultsStorage(PipelineStorage):
 
     def find_run_ids(self, prefix: str, limit: int = 2) -> list[str]:
         """Return ids of runs that begin so, at most ``limit`` of them."""
+        if limit <= 0 or not is_storable(prefix):
+            return []  # For the server no limit means all; such text is no id.
         query = {"_id": {"$gte": prefix, "$lt": prefix + "\U0010ffff"}}
         with mongo.translated(self.where):
             found = indices.documents(self._prepared(), Kind.EXECUTION)
             runs = mongo.repeated(
-                lambda: list(found.find(query, {"_id": 1}, limit=limit))
+                lambda: list(
+                    found.find(query, {"_id": 1}, sort=[("_id", 1)], limit=limit)
+                )
             )
         return [run["_id"] for run in runs]
 

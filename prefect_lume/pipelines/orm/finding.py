@@ -14,10 +14,12 @@ from sqlalchemy import (
     Connection,
     Integer,
     Select,
+    UnaryExpression,
     func,
     or_,
     select,
 )
+from sqlalchemy.sql.operators import custom_op
 
 from prefect_lume.errors import InvalidInputError
 from prefect_lume.pipelines.filters import check_time, check_where
@@ -32,6 +34,8 @@ _VALUES: Final = 10_000
 #: Rows that are in memory at a time.
 _ROWS: Final = 1000
 _INTEGER_END: Final = 1 << 31
+#: SQLite's way to say that a column is not to be looked up in an index.
+_NO_INDEX: Final = custom_op[Any]("+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class Question:
     limit: int | None
     skip: int
     newest_first: bool
+    since: datetime | None
 
     @classmethod
     def of(
@@ -75,7 +80,7 @@ class Question:
             conditions.append(ran_at >= since)
         if before is not None:
             conditions.append(ran_at < before)
-        return cls(kind, tuple(conditions), limit, skip, newest_first)
+        return cls(kind, tuple(conditions), limit, skip, newest_first, since)
 
     def answer(self, connection: Connection) -> list[Row]:
         """Return the rows."""
@@ -134,6 +139,11 @@ class Question:
     def _order(self, dialect: str) -> list[Any]:
         columns = TABLES[self.kind].c
         created: Any = columns.created
+        is_page = self.newest_first and self.limit is not None
+        if dialect == "sqlite" and self.since is not None and not is_page:
+            # To be in order SQLite would read all rows by the index of "created". What
+            # has run since a time is few rows, which another index finds.
+            created = UnaryExpression(created, operator=_NO_INDEX)
         order = [created.desc() if self.newest_first else created.asc()]
         if "index" in columns:
             order.append(columns["index"].asc())
@@ -170,8 +180,6 @@ def _among(column: Column[Any], values: list[Any]) -> ColumnElement[bool]:
 
 
 def _is_possible(column: Column[Any], value: Any) -> bool:
-    if isinstance(column.type, Boolean):
-        return isinstance(value, bool)
     if isinstance(column.type, Boolean):
         return isinstance(value, bool)
     if isinstance(column.type, Integer):

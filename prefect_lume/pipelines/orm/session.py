@@ -14,15 +14,15 @@ from prefect_lume.pipelines.orm.columns import check_ids
 from prefect_lume.pipelines.orm.counting import Counting
 from prefect_lume.pipelines.orm.mapping import (
     CHANGE_COLUMNS,
+    CHANGE_VALUES,
     ROW_COLUMNS,
-    change_values,
     changes_of,
-    row_values,
     rows_of,
 )
 from prefect_lume.pipelines.orm.statements import chunks, insert_missing, upsert
 from prefect_lume.pipelines.orm.tables import TABLES, pipeline_run, pipeline_state
-from prefect_lume.pipelines.rows import Kind, ResultRow, Row
+from prefect_lume.pipelines.orm.writing import write_many
+from prefect_lume.pipelines.rows import ROW_VALUES, Kind, ResultRow, Row
 from prefect_lume.pipelines.rules import Below
 from prefect_lume.pipelines.session import PipelineSession
 from prefect_lume.pipelines.status import PipelineTaskStatus
@@ -101,7 +101,8 @@ class OrmPipelineSession(PipelineSession):
         # In the order of the ids: writers of one run after the other lock alike.
         ordered = sorted(rows, key=lambda row: row.id)
         for some in chunks(ordered):
-            self._connection.execute(statement, row_values(kind, some))
+            values = map(ROW_VALUES[kind], some)
+            write_many(self._connection, statement, ROW_COLUMNS[kind], values)
 
     def get_below(self, kind: Kind, parent_id: str) -> list[Row]:
         """Return all rows of ``kind`` which lie directly below one object."""
@@ -139,7 +140,8 @@ class OrmPipelineSession(PipelineSession):
         check_ids(id_ for change in new for id_ in (change.id, change.target))
         statement = insert_missing(pipeline_state, self._dialect)
         for some in chunks(new):
-            self._connection.execute(statement, change_values(some))
+            values = map(CHANGE_VALUES, some)
+            write_many(self._connection, statement, CHANGE_COLUMNS, values)
         return len(new)
 
     def get_history(self, targets: Collection[str]) -> dict[str, list[StateChange]]:

@@ -132,7 +132,7 @@ pipeline_execution = Table(
     Index("ix_pipeline_execution_run_id", "run_id"),
     Index("ix_pipeline_execution_created", "created"),
     Index("ix_pipeline_execution_ran_at", "ran_at"),
-    Index("ix_pipeline_execution_status", "status"),
+    Index("ix_pipeline_execution_status", "status", "created"),
     Index("ix_pipeline_execution_pipeline_id", "pipeline_id", "created"),
     Index("ix_pipeline_execution_project_name", "project_name", "created"),
     Index("ix_pipeline_execution_deployment_id", "deployment_id", "created"),

@@ -131,6 +131,10 @@ class FlowRunDirectory:
             self._keep(found)
         return {id_: self._told(item, None) for id_, item in found.items()}
 
+    def ask_through(self, client: SyncPrefectClient) -> None:
+        """Ask by this client of the same server from now on."""
+        self._client = client
+
     def forget(self, flow_run_ids: Collection[str]) -> None:
         """Ask the server again for these when they are needed."""
         with self._lock:

@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
 
 from prefect_lume.pipelines.changes import FlowRunFacts
 from prefect_lume.recorder.api.directory import FlowRunDirectory
 from prefect_lume.recorder.api.lookups import Json, get, pages, read_many
+from prefect_lume.recorder.translation.statuses import TYPES
+from prefect_lume.recorder.translation.telling import (
+    FLOW_RUN_EVENTS,
+    TASK_RUN_EVENTS,
+    Told,
+)
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -42,6 +49,8 @@ class Family:
         self.directory = directory
         self._members = members
         self._strangers: dict[str, float] = {}
+        #: Names that were read just now.
+        self._names: dict[str, str] = {}
 
     def sort_out(self, flow_run_ids: Collection[str]) -> set[str]:
         """Tell which of these flow runs belong to the family: take them in.
@@ -89,12 +98,16 @@ class Family:
             below: list[Json] = []
             for start in range(0, len(level), _TOGETHER):
                 ids = level[start : start + _TOGETHER]
-                body = {
-                    "flow_runs": {"parent_flow_run_id": {"any_": ids}},
-                    "sort": "ID_DESC",
+                asked = {
+                    "operator": "or_",
+                    # Themselves too: their names are asked for next.
+                    "id": {"any_": ids},
+                    "parent_flow_run_id": {"any_": ids},
                 }
+                body = {"flow_runs": asked, "sort": "ID_DESC"}
                 for page in pages(self.client, "/flow_runs/filter", body):
                     below += page
+            self._names.update((run["id"], run["name"]) for run in below)
             level = [
                 run["id"]
                 for run in below
@@ -113,16 +126,22 @@ class Family:
         runs = read_many(self.client, "flow_runs", [flow_run_id])
         return runs[flow_run_id]["state_type"] if flow_run_id in runs else None
 
-    def states(self, flow_run_id: str) -> list[Json]:
+    def states(self, flow_run_id: str, name: str | None = None) -> list[Json]:
         """Return every state of a flow run, each as the event of it would tell.
+
+        Args:
+            flow_run_id: Prefect's id of the flow run.
+            name: Its name, if that is known; asked for otherwise.
 
         Raises:
             httpx.HTTPError: The server could not be asked.
         """
-        runs = read_many(self.client, "flow_runs", [flow_run_id])
-        if flow_run_id not in runs:
-            return []
-        name = runs[flow_run_id]["name"]
+        name = name or self._names.pop(flow_run_id, None)
+        if name is None:
+            runs = read_many(self.client, "flow_runs", [flow_run_id])
+            if flow_run_id not in runs:
+                return []
+            name = str(runs[flow_run_id]["name"])
         found = get(self.client, "/flow_run_states/", flow_run_id=flow_run_id)
         return [
             state_event(
@@ -168,18 +187,37 @@ def state_event(
     }
 
 
-def as_json(event: Event, flow_run_id: str) -> dict[str, Any]:
-    """Return an event as the server's JSON of it, without what nobody reads."""
-    return {
-        "id": str(event.id),
-        "event": event.event,
-        "occurred": event.occurred.isoformat(),
-        "resource": event.resource.root,
-        "related": [
-            {
-                "prefect.resource.id": f"prefect.flow-run.{flow_run_id}",
-                "prefect.resource.role": "flow-run",
-            }
-        ],
-        "payload": event.payload,
+def told_by(event: Event, flow_run_id: str) -> Told | Json:
+    """Return what an event of this process tells of a run.
+
+    Prefect's changes of task runs are read here, as there are many of them. Any other
+    event is returned as the server's JSON of it, to be looked at more closely.
+    """
+    resource, payload = event.resource.root, event.payload
+    subject = resource["prefect.resource.id"]
+    occurred = event.occurred.isoformat()
+    seen = {"id": str(event.id), "resource": resource, "payload": payload}
+    if subject.startswith(TASK_RUN_EVENTS) and _is_change(event.event, payload):
+        return Told(
+            flow_run_id=flow_run_id,
+            task_run_id=subject.removeprefix(TASK_RUN_EVENTS),
+            timestamp=datetime.fromisoformat(occurred),
+            event=seen,
+            state=payload["validated_state"],
+        )
+    above = {
+        "prefect.resource.id": f"{FLOW_RUN_EVENTS}{flow_run_id}",
+        "prefect.resource.role": "flow-run",
     }
+    return {**seen, "event": event.event, "occurred": occurred, "related": [above]}
+
+
+def _is_change(name: str, payload: Json) -> bool:
+    """Tell whether an event is a task run's change, as Prefect writes it."""
+    if not name.startswith(TASK_RUN_EVENTS):
+        return False
+    try:
+        kind = payload["validated_state"]["type"]
+        return kind in TYPES and bool(payload["task_run"]["task_key"])
+    except (KeyError, TypeError):
+        return False

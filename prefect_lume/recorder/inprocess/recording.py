@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from prefect.client.orchestration import get_client
-
 from prefect_lume.pipelines.base import PipelineStorage
 from prefect_lume.pipelines.changes import NOT_READY, Batch, StateChange
 from prefect_lume.pipelines.rows import Kind
@@ -19,11 +17,13 @@ from prefect_lume.recorder.api.asking import FINAL_TYPES
 from prefect_lume.recorder.api.directory import FlowRunDirectory
 from prefect_lume.recorder.api.links import DeploymentLinks, HasRegistry
 from prefect_lume.recorder.inprocess import tee
+from prefect_lume.recorder.inprocess.connecting import own_client
 from prefect_lume.recorder.inprocess.elsewhere import TasksElsewhere
-from prefect_lume.recorder.inprocess.family import AT_REST, Family, as_json, state_event
+from prefect_lume.recorder.inprocess.family import AT_REST, Family, state_event, told_by
 from prefect_lume.recorder.inprocess.mapping import MapNotes
 from prefect_lume.recorder.inprocess.writing import Writer
 from prefect_lume.recorder.translation.history import read_run
+from prefect_lume.recorder.translation.telling import Told
 from prefect_lume.recorder.translation.translating import Translator
 
 if TYPE_CHECKING:
@@ -45,10 +45,12 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True)
 class ReadStates:
-    """Asks for the states of a flow run from the API; with its tasks, if said so."""
+    """Asks for a flow run's states from the API, with its tasks, and again later."""
 
     flow_run_id: str
+    name: str | None = None
     with_tasks: bool = False
+    again: bool = False
 
 
 #: Something to do with the storage, in its turn.
@@ -150,7 +152,7 @@ class Recording:
             tee.listen(self._hear)
         if id_ not in self._told or id_ in self._begun:
             # What was before, or since it last began, was told by nobody.
-            self.put(ReadStates(id_))
+            self.put(ReadStates(id_, flow_run.name))
         self._begun.add(id_)
         self.told(flow_run, state)
 
@@ -235,15 +237,16 @@ class Recording:
 
     def complain(self) -> None:
         """Say in the flow's log what was not recorded, once."""
-        if self._complained or not self._writer.waiting:
+        missing = self._writer.unwritten + len(self._elsewhere)
+        if self._complained or not missing:
             return
         self._complained = True
         self._log.error(
             "%d state changes of this flow run are not recorded: %s. They are tried "
             "again until this process ends; afterwards `prefect-lume runs record` can "
             "fill them in.",
-            self._writer.unwritten,
-            self._writer.error or "the storage takes too long",
+            missing,
+            self._writer.error or "it takes too long",
         )
 
     def _rest(self) -> float:
@@ -263,28 +266,28 @@ class Recording:
 
     def _prepare(self, items: list[Any], storage: PipelineStorage) -> Batch:
         family, translator = self._connect()
-        batch, events = Batch(), []
+        batch = Batch()
+        events: list[Told | dict[str, Any]] = []
         heard = {item[1] for item in items if type(item) is tuple}
         self._unheard |= family.sort_out(heard)
         for item in items:
             if type(item) is tuple:
                 if item[1] in self._members:
-                    events.append(as_json(*item))
+                    events.append(told_by(*item))
             elif isinstance(item, dict):
                 events.append(item)
             elif isinstance(item, Batch):
                 batch.add(item)
             elif isinstance(item, ReadStates):
-                events += family.states(item.flow_run_id)
+                events += family.states(item.flow_run_id, item.name)
                 if item.with_tasks:
-                    batch.add(
-                        read_run(family.client, family.directory, item.flow_run_id)
-                    )
+                    self._elsewhere.ended(item.flow_run_id, again=item.again)
+                    self._read_elsewhere(family, batch)
             else:
                 item(storage)
         if self._look_at is not None and time.monotonic() >= self._look_at:
             events += self._look(family)
-        if self._ended and not self._completed:
+        if self._ended:
             events += self._complete(family, batch)
         batch.add(translator.translate(events))
         self._fill_in(batch)
@@ -292,9 +295,7 @@ class Recording:
 
     def _connect(self) -> tuple[Family, Translator]:
         if self._family is None or self._translator is None:
-            # The settings say nothing new: they keep it from being the flow's client.
-            client = get_client(httpx_settings={"timeout": 30.0}, sync_client=True)
-            self._client = client.__enter__()
+            client = self._client = own_client().__enter__()
             links = DeploymentLinks(self._open_context())
             directory = FlowRunDirectory(client, links)
             self._family = Family(client, directory, self._members)
@@ -318,18 +319,25 @@ class Recording:
 
     def _complete(self, family: Family, batch: Batch) -> list[dict[str, Any]]:
         """Return the states of all flow runs that did not tell of all themselves."""
+        if self._completed:
+            self._read_elsewhere(family, batch)
+            return []
         events: list[dict[str, Any]] = []
         self._unheard |= family.find_below()
         # Somebody may have set a state of it from outside, as one does to cancel it.
         self._unheard.add(self.root)
         for id_ in sorted(self._unheard):
             events += family.states(id_)
-        for flow_run_id in self._elsewhere.settled(family.client, 0.8 * self._limit):
-            batch.add(read_run(family.client, family.directory, flow_run_id))
+        self._read_elsewhere(family, batch, 0.8 * self._limit)
         self._unheard.clear()
         batch.task_runs += self._notes.rest()
         self._completed = True
         return events
+
+    def _read_elsewhere(self, family: Family, batch: Batch, timeout: float = 0) -> None:
+        """Add what the server knows of task runs of which nothing is heard here."""
+        for id_ in self._elsewhere.settled(family.client, timeout):
+            batch.add(read_run(family.client, family.directory, id_))
 
     def _fill_in(self, batch: Batch) -> None:
         self._notes.tell(batch.task_runs)
@@ -353,8 +361,10 @@ class Recording:
         if not (self._ended and self._completed) or self._in_body or self._closed:
             return
         late = time.monotonic() > (self._end_at or 0.0) + LINGER
-        if (self._open_tasks and not late) or self._writer.waiting:
+        is_open = self._open_tasks or self._elsewhere.is_open
+        if (is_open and not late) or self._writer.waiting:
             return
+        self.complain()
         self.close()
 
     def close(self) -> None:
@@ -371,6 +381,7 @@ class Recording:
         if not self._ended:
             self._look_at = time.monotonic()
         self._open_tasks.clear()
+        self._elsewhere.give_up()
         self._in_body = False
         while time.monotonic() < deadline and not self._closed:
             ticket = self._writer.ask()

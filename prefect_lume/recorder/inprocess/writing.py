@@ -1,7 +1,8 @@
 """Writing what was heard into a storage, in a thread of its own.
 
 The flow's threads only put things into a queue. The writer takes them out about once a
-second, many at a time, as each time costs the flow a little of the interpreter. While
+second; when much happens, every few seconds and many at a time, as each time costs the
+flow a little of the interpreter, and a task that ended by then is written once. While
 the storage cannot be used, what was heard is kept and tried again.
 """
 
@@ -26,6 +27,11 @@ logger = logging.getLogger(__name__)
 #: Seconds between two writes, at least; and at most, if writing takes long.
 INTERVAL: Final = 1.0
 LONGEST_INTERVAL: Final = 15.0
+#: Seconds after the start at which the first things are written.
+FIRST: Final = 0.05
+#: If more than so many things are queued by then, more are waited for: these seconds.
+FEW: Final = 100
+BURST: Final = 5.0
 #: A write that took this long is followed by a pause of this many times that.
 PAUSE: Final = 20.0
 #: Seconds before what failed is tried again: at first, and at most.
@@ -143,10 +149,10 @@ class Writer:
             self._close()
 
     def _write_until_stopped(self) -> None:
-        pause, retry = 0.0, FIRST_RETRY
+        pause, retry = FIRST, FIRST_RETRY
         while not self._stopping:
             with self._condition:
-                self._condition.wait_for(self._is_asked, pause)
+                self._await(pause)
                 ticket = self._asked
             began = time.monotonic()
             if self._step():
@@ -161,6 +167,15 @@ class Writer:
                 with self._condition:
                     self._condition.wait_for(lambda: self._stopping, retry)
                 pause, retry = 0.0, min(2 * retry, LAST_RETRY)
+
+    def _await(self, pause: float) -> None:
+        """Wait until it is time to write: at once if somebody asks for it."""
+        self._condition.wait_for(self._is_asked, pause)
+        until = time.monotonic() + BURST - pause
+        while pause >= INTERVAL and FEW < len(self._queue) < TOGETHER:
+            rest = min(until - time.monotonic(), INTERVAL)
+            if rest <= 0 or self._condition.wait_for(self._is_asked, rest):
+                return
 
     def _is_asked(self) -> bool:
         return self._stopping or self._asked > self._answered

@@ -26,6 +26,8 @@ _start: Final[Any] = run_deployment
 
 #: Seconds between two looks at the runs.
 POLL: Final = 1.0
+#: Seconds after which the server should know of all task runs of a run that has ended.
+SETTLE: Final = 2.0
 #: What the server answers if parameters are not what the deployment's schema says.
 _INVALID: Final = frozenset({409, 422})
 
@@ -98,13 +100,17 @@ def _wait(
             final = run["state_type"] in FINAL_TYPES
             if recording is not None and seen.get(id_) != run["state_id"]:
                 # Nobody else may have recorded its tasks.
-                recording.put(ReadStates(id_, with_tasks=final))
+                recording.put(ReadStates(id_, with_tasks=final, again=final))
             seen[id_] = run["state_id"]
             if final:
                 ended[id_] = run
                 waiting.discard(id_)
         if waiting:
             time.sleep(POLL)
+    if recording is not None and ended:
+        time.sleep(SETTLE)
+        for id_ in ended:
+            recording.put(ReadStates(id_, with_tasks=True))
     return ended
 
 

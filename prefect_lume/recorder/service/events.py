@@ -73,7 +73,10 @@ class EventReader:
         """Yield all events of a stretch of time, page by page, the oldest first."""
         return self.open(since, until).pages()
 
-    def _ask(self, since: datetime, until: datetime, limit: int) -> dict[str, Any]:
+    def ask(
+        self, since: datetime, until: datetime, limit: int = PAGE_SIZE
+    ) -> dict[str, Any]:
+        """Return the server's answer with the first events of a stretch of time."""
         # The last moment belongs to what Prefect returns.
         occurred = {
             "since": since.isoformat(),
@@ -90,7 +93,12 @@ class EventReader:
         response = ask(self._client, "POST", "/events/filter", json=body)
         return self._taken(response)
 
-    def _next(self, url: str) -> dict[str, Any]:
+    def ask_further(self, url: str) -> dict[str, Any]:
+        """Return the server's answer with the events after those of another answer.
+
+        Args:
+            url: Where they are, as the other answer says.
+        """
         # Behind a proxy the server may not know the address under which it is asked.
         token = parse_qs(urlsplit(url).query)["page-token"][0]
         path = "/events/filter/next"
@@ -125,7 +133,7 @@ class Window:
         self._open()
 
     def _open(self) -> None:
-        answer = self._reader._ask(self.since, self.until, self._limit)
+        answer = self._reader.ask(self.since, self.until, self._limit)
         self.total: int = answer["total"]
         self.first_page: list[Event] = answer["events"]
         self._next: str | None = answer["next_page"]
@@ -161,7 +169,7 @@ class Window:
         if self.first_page:
             yield self.first_page
         while self._next is not None:
-            answer = self._reader._next(self._next)
+            answer = self._reader.ask_further(self._next)
             self._next = answer["next_page"]
             if answer["events"]:
                 yield answer["events"]

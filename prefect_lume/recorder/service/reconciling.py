@@ -15,10 +15,10 @@ from prefect_lume.pipelines.status import PipelineTaskStatus
 from prefect_lume.recorder.api.asking import FINAL_TYPES
 from prefect_lume.recorder.api.directory import FlowRunDirectory
 from prefect_lume.recorder.api.lookups import Json, read_many
+from prefect_lume.recorder.service.filling import GapFiller
 from prefect_lume.recorder.service.open_runs import OPEN, OpenRun, open_runs
 from prefect_lume.recorder.service.silence import SignsOfLife
 from prefect_lume.recorder.service.storing import EventStore
-from prefect_lume.recorder.translation.history import read_run
 from prefect_lume.recorder.translation.translating import Translator
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ SETTLED: Final = timedelta(seconds=30)
 _RUNNING_TYPES: Final = frozenset({"RUNNING", "CANCELLING"})
 _CONCLUDED: Final = "This was concluded, not reported."
 _REMEMBERED: Final = 10_000
+_TOGETHER: Final = 500
 
 
 @dataclass(slots=True)
@@ -82,7 +83,8 @@ def reconcile(
     - Flow runs that run without any sign of life are closed as failed.
 
     Each message says what was concluded and why. If Prefect reports something later,
-    that counts.
+    that counts. What is concluded follows from what is known of a run, not from when it
+    is asked: any number of recorders may reconcile one storage.
 
     Args:
         client: A client of the server.
@@ -130,10 +132,11 @@ class Reconciler:
         is_stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         self._is_stopped = is_stopped
-        self._client, self._storage, self._directory = client, storage, directory
+        self._client, self._storage = client, storage
         self._lost_after, self._silent_after = lost_after, silent_after
         self._settled = settled
         self._store = EventStore(storage, Translator(directory))
+        self._filler = GapFiller(client, storage, directory, self._store)
         self._signs = SignsOfLife(client)
         self._filled: OrderedDict[str, str | None] = OrderedDict()
 
@@ -178,7 +181,8 @@ class Reconciler:
             f"Flow run {run.flow_run_id} was deleted in Prefect before it had ended. "
             f"{_CONCLUDED}"
         )
-        closed = self._close(run, now, why, dict.fromkeys(OPEN, _S.CANCELLED))
+        # Not now: whoever concludes it, whenever, concludes the same.
+        closed = self._close(run, last, why, dict.fromkeys(OPEN, _S.CANCELLED))
         done.closed += closed
         done.deleted += bool(closed)
 
@@ -189,8 +193,7 @@ class Reconciler:
         state_id = in_prefect["state_id"]
         if now - ended < self._settled or self._filled.get(run.flow_run_id) == state_id:
             return
-        batch = read_run(self._client, self._directory, run.flow_run_id)
-        done.filled += self._store.record_history(batch)
+        done.filled += self._filler.complete([run.flow_run_id])
         name = in_prefect["state_name"]
         why = (
             f"Flow run {run.flow_run_id} ended as {name!r} and Prefect was told no "
@@ -263,11 +266,16 @@ class Reconciler:
         ways: dict[PipelineTaskStatus, PipelineTaskStatus],
     ) -> int:
         """Close a flow run's objects that are open; return how many there were."""
-        batch = Batch()
+        closed, batch = 0, Batch()
         for kind, row in self._open_rows(run):
             if row.status in ways:
                 batch.changes.append(_conclude(kind, row, at, why, ways[row.status]))
-        return self._store.record_history(batch)
+            if len(batch) == _TOGETHER:
+                closed += self._store.record_history(batch)
+                batch = Batch()
+                if self._is_stopped():
+                    return closed
+        return closed + self._store.record_history(batch)
 
     def _open_rows(self, run: OpenRun) -> Iterator[tuple[Kind, Row]]:
         """Yield what is open of a flow run, as the storage has it now."""
@@ -302,7 +310,7 @@ def _conclude(
     last = _latest(row.last_at, row.state_at)
     return StateChange(
         # The same whoever concludes it; another one if it goes on and ends again.
-        id=derived_id("concluded", row.id, last.isoformat() if last else ""),
+        id=derived_id("concluded", row.id, last.isoformat() if last else "", status),
         run_id=row.run_id,
         kind=kind,
         target=row.id,

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import httpx
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
@@ -21,14 +21,17 @@ from prefect_lume.pipelines.filters import check_time
 from prefect_lume.recorder.api.directory import FlowRunDirectory
 from prefect_lume.recorder.service.completing import CompletenessCheck
 from prefect_lume.recorder.service.events import Event, EventReader, occurred
+from prefect_lume.recorder.service.filling import GapFiller
 from prefect_lume.recorder.service.following import FAR_BACK, NEAR, EventFollower
 from prefect_lume.recorder.service.pacing import Every, Outage
 from prefect_lume.recorder.service.reconciling import (
     LOST_AFTER,
+    SETTLED,
     SILENT_AFTER,
     Reconciled,
     Reconciler,
 )
+from prefect_lume.recorder.service.stopping import StoppableClient, StoppedError
 from prefect_lume.recorder.service.storing import EventStore
 from prefect_lume.recorder.translation.history import read_runs
 from prefect_lume.recorder.translation.translating import Translator
@@ -44,7 +47,6 @@ BACK: Final = timedelta(seconds=60)
 CHECK_BACK: Final = timedelta(minutes=10)
 _POSITION_EVERY: Final = 10.0
 _KEEPER_WAITS: Final = 0.2
-_PATIENCE: Final = 5.0
 
 
 @dataclass
@@ -70,10 +72,6 @@ class RecorderStatistics:
     reconciled: Reconciled | None = None
 
 
-class _StoppedError(Exception):
-    """The recorder was told to stop, with more to do."""
-
-
 class RecorderService:
     """Records every state change of a Prefect server's flow runs and task runs.
 
@@ -84,7 +82,8 @@ class RecorderService:
     Args:
         client: A client of the server.
         storage: Where it is recorded.
-        directory: What knows the flow runs.
+        directory: What knows the flow runs. The service lets it ask in a way that can
+            be stopped: it is for this service alone.
         source: A name for the server, under which is kept how far it was read: the
             URL of its API.
         since: Read from this time on. Otherwise it goes on where it was, and begins
@@ -97,6 +96,9 @@ class RecorderService:
             seconds; never, if there are none.
         lost_after: See :func:`prefect_lume.recorder.service.reconciling.reconcile`.
         silent_after: See there.
+        settled: See there.
+        pauses: How many seconds it waits before it tries again what failed: at first,
+            and at most.
 
     Example:
         A service in a thread of its own::
@@ -123,27 +125,29 @@ class RecorderService:
         reconcile_every: float | None = 60.0,
         lost_after: timedelta = LOST_AFTER,
         silent_after: timedelta = SILENT_AFTER,
+        settled: timedelta = SETTLED,
+        pauses: tuple[float, float] = (0.5, 30.0),
     ) -> None:
         check_time("since", since)
         self.source = source
         self.statistics = RecorderStatistics()
-        self._client, self._storage, self._directory = client, storage, directory
+        self._stoppable = StoppableClient(client)
+        # All that is asked for is asked for by the way of `request`.
+        self._client = client = cast("SyncPrefectClient", self._stoppable)
+        directory.ask_through(client)
+        self._storage, self._directory = storage, directory
         self._since, self._poll, self._batch = since, poll, batch
         self._reader = EventReader(client)
         self._store = EventStore(storage, Translator(directory))
+        self._filler = GapFiller(client, storage, directory, self._store)
         self._checks = CompletenessCheck(
-            client,
-            storage,
-            directory,
-            self._store,
-            settle=settle,
-            is_stopped=self._is_stopped,
+            client, self._filler, settle=settle, is_stopped=self._is_stopped
         )
         self._follower: EventFollower | None = None
         self._kept: datetime | None = None
         self._busy = True
         self._stop = threading.Event()
-        self._pauses = (0.5, 30.0)
+        self._pauses = pauses
         self._failure: BaseException | None = None
         self._sweep = Every(sweep_every)
         self._far_sweep = Every(15 * sweep_every)
@@ -154,6 +158,7 @@ class RecorderService:
             directory,
             lost_after=lost_after,
             silent_after=silent_after,
+            settled=settled,
             is_stopped=self._is_stopped,
         )
         self._positions = Every(_POSITION_EVERY)
@@ -166,12 +171,15 @@ class RecorderService:
     def run(self, stop: threading.Event) -> None:
         """Record until told to stop, whatever fails meanwhile.
 
+        When it returns, nothing of it records any more.
+
         Args:
             stop: Ends it after the batch that is being recorded.
         """
         self._stop = stop
-        # The client would try again by itself, and could not be stopped meanwhile.
+        # The client would try again by itself, where this one says what is wrong.
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+            self._stoppable.begin(stop)
             self._run(stop)
 
     def _run(self, stop: threading.Event) -> None:
@@ -187,8 +195,7 @@ class RecorderService:
             self._again_and_again(stop, self._follow, 0.0)
         finally:
             stop.set()
-            # What it may still be reading is checked again after the next start.
-            keeper.join(_PATIENCE)
+            keeper.join()
         if self._failure is not None:
             raise self._failure
 
@@ -202,7 +209,7 @@ class RecorderService:
             began = time.monotonic()
             try:
                 work()
-            except _StoppedError:
+            except StoppedError:
                 return
             except (httpx.HTTPError, json.JSONDecodeError) as error:
                 # JSON: something between here and the server answers in its place.
@@ -232,9 +239,10 @@ class RecorderService:
             StorageError: The storage cannot be used.
         """
         self._stop = stop or self._stop
+        self._stoppable.begin(self._stop)
         try:
             self._do_all()
-        except _StoppedError:
+        except StoppedError:
             return
 
     def _do_all(self) -> None:
@@ -320,8 +328,12 @@ class RecorderService:
             if position < start:
                 # The server keeps events for some days only.
                 self._fill(position, start)
-            self._checks.note_ended_since(position - CHECK_BACK)
-            start = max(start, position if self._since else position - BACK)
+            if self._since is None:
+                start = max(start, position - BACK)
+                # They may not have been checked before it stopped.
+                self._checks.note_ended(position - CHECK_BACK, start)
+            else:
+                start = max(start, position)
         return EventFollower(self._reader, start, self._take, batch=self._batch)
 
     def _fill(self, since: datetime, until: datetime) -> None:
@@ -334,8 +346,7 @@ class RecorderService:
         )
         for batch in read_runs(self._client, self._directory, since, until):
             self._store.record_history(batch)
-            if self._stop.is_set():
-                raise _StoppedError
+            self._stoppable.check()
 
     def _keep_position(self, follower: EventFollower, at_once: bool = False) -> None:
         """Keep how far everything is recorded, now and then."""
@@ -354,8 +365,7 @@ class RecorderService:
 
     def _take(self, events: list[Event]) -> None:
         """Record events, and note what is to be checked of them."""
-        if self._stop.is_set():
-            raise _StoppedError
+        self._stoppable.check()
         self._store(events)
         self._checks.note(events)
         self.statistics.read += len(events)
@@ -377,4 +387,4 @@ class RecorderService:
     def _tell(self) -> None:
         self.statistics.recorded = self._store.recorded
         self.statistics.refused = self._store.refused
-        self.statistics.filled = self._checks.filled
+        self.statistics.filled = self._filler.filled

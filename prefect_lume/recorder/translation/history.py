@@ -6,14 +6,14 @@ changes as the events do.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from prefect_lume.pipelines.changes import Batch, FlowRunFacts
 from prefect_lume.recorder.api.directory import FlowRunDirectory
-from prefect_lume.recorder.api.lookups import Json, get, pages, read_many
+from prefect_lume.recorder.api.lookups import PAGE, Json, get, pages, read_many
 from prefect_lume.recorder.translation.translating import (
     BEFORE_RUNNING,
     flow_run_change,
@@ -47,10 +47,33 @@ def read_run(
         httpx.HTTPError: The server could not be asked.
         StorageError: The registry could not be asked, and the links are strict.
     """
+    return _joined(read_parts(client, directory, flow_run_id))
+
+
+def read_parts(
+    client: SyncPrefectClient,
+    directory: FlowRunDirectory,
+    flow_run_id: str,
+    task_run_ids: Collection[str] | None = None,
+) -> Iterator[Batch]:
+    """Read the states of a flow run and of its task runs, some hundreds at a time.
+
+    Args:
+        client: A client of Prefect's server.
+        directory: What knows the flow runs.
+        flow_run_id: Prefect's id of the flow run.
+        task_run_ids: Read no other task runs than these.
+
+    Yields:
+        Batches that may be recorded one by one.
+
+    Raises:
+        httpx.HTTPError: The server could not be asked.
+        StorageError: The registry could not be asked, and the links are strict.
+    """
     runs = read_many(client, "flow_runs", [flow_run_id])
-    if flow_run_id not in runs:
-        return Batch()
-    return _read_run(client, directory, runs[flow_run_id])
+    if flow_run_id in runs:
+        yield from _read_parts(client, directory, runs[flow_run_id], task_run_ids)
 
 
 def read_runs(
@@ -71,7 +94,7 @@ def read_runs(
         until: Its end.
 
     Yields:
-        A batch for each flow run.
+        Batches that may be recorded one by one: of each flow run one or more.
 
     Raises:
         httpx.HTTPError: The server could not be asked.
@@ -91,39 +114,61 @@ def read_runs(
         for run in found:
             if run["id"] not in read:
                 read.add(run["id"])
-                yield _read_run(client, directory, run)
+                yield from _read_parts(client, directory, run)
 
 
-def _read_run(
-    client: SyncPrefectClient, directory: FlowRunDirectory, run: Json
-) -> Batch:
+def _joined(parts: Iterable[Batch]) -> Batch:
+    whole = Batch()
+    for part in parts:
+        whole.changes += part.changes
+        whole.flow_runs = whole.flow_runs or part.flow_runs
+        whole.task_runs += part.task_runs
+    return whole
+
+
+def _read_parts(
+    client: SyncPrefectClient,
+    directory: FlowRunDirectory,
+    run: Json,
+    task_run_ids: Collection[str] | None = None,
+) -> Iterator[Batch]:
     id_ = run["id"]
     facts = directory.learn_runs([run])[id_]
     facts.is_named = run["state_type"] not in BEFORE_RUNNING
     states = get(client, "/flow_run_states/", flow_run_id=id_)
-    batch = Batch(flow_runs=[facts])
-    for fields in _changes(states):
-        batch.changes.append(flow_run_change(facts, **fields))
-    if facts.is_object or not facts.is_mapped:
-        _add_task_runs(client, facts, batch)
-    return batch
+    changes = [flow_run_change(facts, **fields) for fields in _changes(states)]
+    yield Batch(changes, [facts])
+    if facts.is_mapped and not facts.is_object:
+        return
+    standing: set[str] | None = None
+    for page in _task_run_pages(client, id_, task_run_ids):
+        if standing is None:
+            standing = _standing_for_subflows(client, id_)
+        task_runs = [run for run in page if not _stands(run, standing)]
+        yield _task_run_histories(client, facts, task_runs)
 
 
-def _add_task_runs(
-    client: SyncPrefectClient, facts: FlowRunFacts, batch: Batch
-) -> None:
-    id_ = facts.flow_run_id
-    body = {"flow_runs": {"id": {"any_": [id_]}}, "sort": "ID_DESC"}
-    task_runs = [
-        run for page in pages(client, "/task_runs/filter", body) for run in page
-    ]
-    standing = _standing_for_subflows(client, id_) if task_runs else set()
-    task_runs = [run for run in task_runs if not _stands(run, standing)]
+def _task_run_pages(
+    client: SyncPrefectClient, flow_run_id: str, ids: Collection[str] | None
+) -> Iterator[list[Json]]:
+    if ids is None:
+        body = {"flow_runs": {"id": {"any_": [flow_run_id]}}, "sort": "ID_DESC"}
+        yield from pages(client, "/task_runs/filter", body)
+        return
+    wanted = sorted(ids)
+    for start in range(0, len(wanted), PAGE):
+        part = read_many(client, "task_runs", wanted[start : start + PAGE])
+        yield list(part.values())
 
+
+def _task_run_histories(
+    client: SyncPrefectClient, facts: FlowRunFacts, task_runs: list[Json]
+) -> Batch:
     def states_of(task_run: Json) -> list[Json]:
         found: list[Json] = get(client, "/task_run_states/", task_run_id=task_run["id"])
         return found
 
+    batch = Batch(flow_runs=[facts])
     with ThreadPoolExecutor(CONCURRENCY) as pool:
         histories = list(pool.map(states_of, task_runs))
     for task_run, states in zip(task_runs, histories, strict=True):
@@ -141,6 +186,7 @@ def _add_task_runs(
                 first_seen=changes[0]["timestamp"] if changes else None,
             )
         )
+    return batch
 
 
 def _standing_for_subflows(client: SyncPrefectClient, flow_run_id: str) -> set[str]:

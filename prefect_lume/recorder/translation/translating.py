@@ -58,6 +58,8 @@ _MOST_COMPLAINTS: Final = 1_000
 
 
 _Tasks = dict[tuple[str, str], TaskRunFacts]
+#: Id, type, name, message, time, count of starts, and whether it was concluded.
+_State = tuple[str, str, str | None, str | None, datetime, int | None, bool]
 
 
 class Directory(Protocol):
@@ -95,12 +97,15 @@ def flow_run_change(
         run_count: How often the run had been started by then.
         inferred: Nobody reported it: it was concluded.
     """
-    if facts.index is None:
-        kind, target = Kind.EXECUTION, facts.run_id
-    else:
-        kind, target = Kind.RESULT, result_id(facts.run_id, facts.index)
     state = id, type, name, message, timestamp, run_count, inferred
-    return _change(facts, kind, target, *state)
+    return _change(facts, _target(facts), state)
+
+
+def _target(facts: FlowRunFacts) -> tuple[Kind, str]:
+    """Return what a change of a flow run is a change of."""
+    if facts.index is None:
+        return Kind.EXECUTION, facts.run_id
+    return Kind.RESULT, result_id(facts.run_id, facts.index)
 
 
 def task_run_change(
@@ -129,21 +134,14 @@ def task_run_change(
         inferred: Nobody reported it: it was concluded.
     """
     state = id, type, name, message, timestamp, run_count, inferred
-    return _change(facts, Kind.TASK_RESULT, task_run_id, *state)
+    return _change(facts, (Kind.TASK_RESULT, task_run_id), state)
 
 
 def _change(
-    facts: FlowRunFacts,
-    kind: Kind,
-    target: str,
-    id_: str,
-    state_type: str,
-    state_name: str | None,
-    message: str | None,
-    timestamp: datetime,
-    run_count: int | None,
-    inferred: bool,
+    facts: FlowRunFacts, changed: tuple[Kind, str], state: _State
 ) -> StateChange:
+    kind, target = changed
+    id_, state_type, state_name, message, timestamp, run_count, inferred = state
     return StateChange(
         id=id_,
         run_id=facts.run_id,
@@ -254,7 +252,7 @@ class Translator:
         self._directory = directory
         self._complained: set[str] = set()
 
-    def translate(self, events: Sequence[Mapping[str, Any]]) -> Batch:
+    def translate(self, events: Sequence[Mapping[str, Any] | Told]) -> Batch:
         """Return the changes that events tell, with the facts of all that changed.
 
         Events that tell nothing of a run's state are left out, and so are those of
@@ -262,7 +260,7 @@ class Translator:
         with a warning.
 
         Args:
-            events: Events as Prefect's JSON, in any order.
+            events: Events as Prefect's JSON, or what was read of them, in any order.
 
         Raises:
             httpx.HTTPError: The directory could not ask the server.
@@ -290,7 +288,7 @@ class Translator:
             if run.last_seen is None or run.last_seen < item.timestamp:
                 run.last_seen = item.timestamp
             return
-        batch.changes.append(flow_run_change(run, **_fields(item, item.state)))
+        batch.changes.append(_change(run, _target(run), _state(item, item.state)))
 
     def _add_task_run(
         self,
@@ -302,9 +300,10 @@ class Translator:
     ) -> None:
         if item.state is None:
             return
-        fields = _fields(item, item.state)
-        batch.changes.append(task_run_change(run, task_run_id, **fields))
-        is_named = fields["type"] not in BEFORE_RUNNING
+        state = _state(item, item.state)
+        target = Kind.TASK_RESULT, task_run_id
+        batch.changes.append(_change(run, target, state))
+        is_named = item.state["type"] not in BEFORE_RUNNING
         name = item.event["resource"].get("prefect.resource.name", "")
         known = tasks.get((task_run_id, name))
         if known is not None:
@@ -321,8 +320,11 @@ class Translator:
             first_seen=item.timestamp,
         )
 
-    def _read(self, events: Sequence[Mapping[str, Any]]) -> Iterator[Told]:
+    def _read(self, events: Sequence[Mapping[str, Any] | Told]) -> Iterator[Told]:
         for event in events:
+            if isinstance(event, Told):
+                yield event
+                continue
             try:
                 told = read_event(event)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -347,14 +349,16 @@ class Translator:
         )
 
 
-def _fields(item: Told, state: Mapping[str, Any]) -> dict[str, Any]:
+def _state(item: Told, state: Mapping[str, Any]) -> _State:
     """Return what an event tells of a state, as the arguments of a change."""
-    count: str = item.event["resource"].get("prefect.run-count") or ""
-    return {
-        "id": item.event["id"],
-        "type": state["type"],
-        "name": state.get("name"),
-        "message": state.get("message"),
-        "timestamp": item.timestamp,
-        "run_count": int(count) if count.isdecimal() else None,
-    }
+    event = item.event
+    count: str = event["resource"].get("prefect.run-count") or ""
+    return (
+        event["id"],
+        state["type"],
+        state.get("name"),
+        state.get("message"),
+        item.timestamp,
+        int(count) if count.isdecimal() else None,
+        False,
+    )

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 
 from prefect_lume.pipelines import Pipeline, PipelineTask, PipelineTaskStatus
 from prefect_lume.pipelines.memory import MemoryPipelineResultsStorage
-from prefect_lume.pipelines.rows import TaskResultRow
+from prefect_lume.pipelines.rows import ResultRow, TaskResultRow
 from prefect_lume.pipelines.rules import (
     Below,
     Failure,
@@ -200,6 +200,30 @@ def test_an_inferred_end_counts_unless_something_came_later():
     assert fold([change("Running", 6), gone]).final is None
     assert fold([change("Completed", 2), gone]).final.state_name == "Completed"
     assert fold([gone]).latest is None
+
+
+@pytest.mark.parametrize(
+    ("failed", "status", "message"),
+    [(4, S.CANCELLED, "by hand"), (2, S.RUNTIME_ERROR, "no beam")],
+)
+def test_what_fails_after_a_run_was_told_to_stop_was_cancelled(failed, status, message):
+    """A task that crashed as its run was cancelled does not make it a failed run."""
+    reported = [
+        change("Running", 1),
+        change("Cancelling", 3, message="by hand"),
+        change("Cancelled", 5, message="This run was cancelled."),
+    ]
+    failure = Failure(at(failed), "task", S.RUNTIME_ERROR, "no beam")
+    for told in (reported[:2], reported):
+        row = ResultRow(id="result", run_id="run")
+        apply(row, fold(told), Below(total=1, failure=failure))
+        assert (row.status, row.message) == (status, message)
+        assert row.completed == at(failed)
+    again = [*reported, change("AwaitingRetry", 6), change("Running", 7)]
+    later = Failure(at(8), "task", S.RUNTIME_ERROR, "no beam")
+    row = ResultRow(id="result", run_id="run")
+    apply(row, fold(again), Below(total=1, failure=later))
+    assert row.status is S.RUNTIME_ERROR
 
 
 def test_is_over_is_not_known_of_what_prefect_does_not_run():

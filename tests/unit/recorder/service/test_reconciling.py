@@ -189,6 +189,29 @@ def test_reconciling_twice_changes_nothing_more(event_server, storage) -> None:
     assert storage.count_states() == before
 
 
+@pytest.mark.parametrize("state", ["RUNNING", "CRASHED", "CANCELLING", None])
+def test_whenever_it_is_concluded_the_conclusion_is_the_same(
+    event_server, state: str | None
+) -> None:
+    """Two recorders, each at its own time, come to the same changes and rows."""
+    storages = []
+    for later in (timedelta(), timedelta(minutes=7)):
+        storage = MemoryPipelineResultsStorage()
+        event_server.flow_runs.clear()
+        run_id, _ = begin(event_server, storage)
+        if state is not None:
+            ended = BEGAN + timedelta(minutes=2)
+            in_prefect(event_server, run_id, state, end_time=ended.isoformat())
+        heartbeat(event_server, run_id, BEGAN + timedelta(minutes=1))
+        assert run(event_server, storage, now=NOW + later).closed == 3
+        storages.append(storage)
+    first, second = storages
+    for kind in Kind:
+        assert first.find(kind) == second.find(kind)
+        ids = [row.id for row in first.find(kind)]
+        assert first.get_history(ids) == second.get_history(ids)
+
+
 def test_a_run_that_was_recorded_without_prefect_is_left_alone(
     event_server, storage
 ) -> None:

@@ -100,8 +100,7 @@ def test_nothing_is_lost_while_the_storage_is_down(
     """It is told once, tried again, and nothing more is read meanwhile."""
     event_server.events = list(generated_events(5, 40))
     storage.down = 3
-    service = make_service(event_server, storage, batch=100)
-    service._pauses = (0.01, 0.1)
+    service = make_service(event_server, storage, batch=100, pauses=(0.01, 0.1))
     with caplog.at_level(logging.WARNING):
         run_until(service, lambda: storage.count_states() == len(event_server.events))
     told = [record.getMessage() for record in caplog.records]
@@ -120,8 +119,7 @@ def test_nothing_is_lost_while_the_server_is_away(
             raise httpx.ConnectError("refused")
 
     event_server.before_answer = fail
-    service = make_service(event_server, storage, batch=100)
-    service._pauses = (0.001, 0.01)
+    service = make_service(event_server, storage, batch=100, pauses=(0.001, 0.01))
     run_until(service, lambda: storage.count_states() == len(event_server.events))
 
 
