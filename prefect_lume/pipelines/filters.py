@@ -20,10 +20,19 @@ FILTERS: Final[dict[Kind, frozenset[str]]] = {
             "deployment_id",
             "flow_id",
             "parent_run_id",
+            "state_type",
         }
     ),
     Kind.RESULT: frozenset(
-        {"id", "run_id", "parent_id", "status", "pipeline_id", "flow_run_id"}
+        {
+            "id",
+            "run_id",
+            "parent_id",
+            "status",
+            "pipeline_id",
+            "flow_run_id",
+            "state_type",
+        }
     ),
     Kind.TASK_EXECUTION: frozenset(
         {

@@ -180,6 +180,7 @@ def _create_execution(table: str) -> None:
         sa.Index(f"ix_{table}_deployment_id", "deployment_id", "created"),
         sa.Index(f"ix_{table}_flow_id", "flow_id", "created"),
         sa.Index(f"ix_{table}_parent_run_id", "parent_run_id"),
+        sa.Index(f"ix_{table}_state_type", "state_type"),
     )
 
 
@@ -197,6 +198,7 @@ def _create_result(table: str) -> None:
         _below(table),
         sa.Index(f"ix_{table}_pipeline_id", "pipeline_id", "started"),
         sa.Index(f"ix_{table}_flow_run_id", "flow_run_id"),
+        sa.Index(f"ix_{table}_state_type", "state_type"),
     )
 
 

@@ -138,6 +138,7 @@ pipeline_execution = Table(
     Index("ix_pipeline_execution_deployment_id", "deployment_id", "created"),
     Index("ix_pipeline_execution_flow_id", "flow_id", "created"),
     Index("ix_pipeline_execution_parent_run_id", "parent_run_id"),
+    Index("ix_pipeline_execution_state_type", "state_type"),
     **_OPTIONS,
 )
 
@@ -158,6 +159,7 @@ pipeline_result = Table(
     # When a pipeline ran last is the end of its part of this index.
     Index("ix_pipeline_result_pipeline_id", "pipeline_id", "started"),
     Index("ix_pipeline_result_flow_run_id", "flow_run_id"),
+    Index("ix_pipeline_result_state_type", "state_type"),
     **_OPTIONS,
 )
 

@@ -1,4 +1,7 @@
-"""Flow runs of which a storage says that something of them has not ended."""
+"""Flow runs of which a storage says that something of them has not ended.
+
+A run that counts as failed since one of its tasks failed may still run in Prefect.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from prefect_lume.pipelines.rows import ExecutionRow, Kind, ResultRow, Row
 from prefect_lume.pipelines.status import PipelineTaskStatus
 
 OPEN: Final = (PipelineTaskStatus.PENDING, PipelineTaskStatus.RUNNING)
+#: Prefect's types of the states of flow runs that may still do something.
+_ACTIVE_TYPES: Final = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
 _TOGETHER: Final = 200
 
 
@@ -61,10 +66,12 @@ class OpenRun:
 def open_runs(storage: PipelineStorage) -> dict[str, OpenRun]:
     """Return the flow runs of which an object has not ended, by their ids."""
     found: dict[str, OpenRun] = {}
-    for row in storage.iterate(Kind.EXECUTION, {"status": list(OPEN)}):
-        found[row.id] = OpenRun(row.id, execution=cast("ExecutionRow", row))
-    for row in storage.iterate(Kind.RESULT, {"status": list(OPEN)}):
-        _add(found, cast("ResultRow", row))
+    for where in ({"status": list(OPEN)}, {"state_type": list(_ACTIVE_TYPES)}):
+        for row in storage.iterate(Kind.EXECUTION, where):
+            found[row.id] = OpenRun(row.id, execution=cast("ExecutionRow", row))
+    for where in ({"status": list(OPEN)}, {"state_type": list(_ACTIVE_TYPES)}):
+        for row in storage.iterate(Kind.RESULT, where):
+            _add(found, cast("ResultRow", row))
     for row in _results_with_open_tasks(storage):
         _add(found, row)
     # What ended may have tasks that did not.

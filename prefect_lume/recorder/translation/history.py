@@ -169,8 +169,12 @@ def _task_run_histories(
         return found
 
     batch = Batch(flow_runs=[facts])
-    with ThreadPoolExecutor(CONCURRENCY) as pool:
-        histories = list(pool.map(states_of, task_runs))
+    try:
+        with ThreadPoolExecutor(CONCURRENCY) as pool:
+            histories = list(pool.map(states_of, task_runs))
+    except RuntimeError:
+        # A process that is about to end lets no pool begin anything: one by one, then.
+        histories = [states_of(task_run) for task_run in task_runs]
     for task_run, states in zip(task_runs, histories, strict=True):
         changes = list(_changes(states))
         for fields in changes:
