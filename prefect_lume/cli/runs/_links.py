@@ -76,6 +76,8 @@ def deployment_pairs(trace: Trace) -> Iterator[Pair]:
         yield from released(trace.deployment)
     elif trace.deployment_id is not None:
         yield "deployment", f"{trace.deployment_id}, which the registry does not have"
+    elif trace.children:
+        yield "deployment", "none of its own; its subflows may have some"
     else:
         yield "deployment", "none: this code is not registered"
 
