@@ -265,7 +265,8 @@ class Translator:
         Raises:
             httpx.HTTPError: The directory could not ask the server.
         """
-        told = list(self._read(events))
+        # In the order of their times, so that facts are those of a run's first state.
+        told = sorted(self._read(events), key=lambda item: item.timestamp)
         hints: dict[str, FlowRunFacts] = {}
         for item in told:
             take_hint(hints, item)

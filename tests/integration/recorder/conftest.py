@@ -59,7 +59,9 @@ class RecorderLab:
         with httpx.Client(timeout=60) as client:
             for start in range(0, len(events), 250):
                 part = events[start : start + 250]
-                client.post(f"{url}/events", json=part).raise_for_status()
+                while client.post(f"{url}/events", json=part).is_server_error:
+                    # Busy; what it has got already it knows by its id.
+                    time.sleep(0.5)
                 # The first ones need no question.
                 while (
                     start > 1_500 and self._stored(client, url, events) < start - 1_500

@@ -37,7 +37,7 @@ def test_a_recorder_killed_again_and_again_records_all_once(
     lab: Any, prefect_api_url: str, mariadb_url: str
 ) -> None:
     """Killed (-9) at random moments: nothing missing, nothing twice, the same rows."""
-    changes, kills = (20_000, 50) if lab.is_full else (3_000, 8)
+    changes, kills = (20_000, 50) if lab.is_full else (1_500, 6)
     storage = lab.new_storage(mariadb_url)
     since = lab.since()
     events = lab.make_events(changes)
