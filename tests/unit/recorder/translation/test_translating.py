@@ -392,6 +392,17 @@ def test_a_task_run_with_an_id_of_another_kind_begins_with_its_first_state() -> 
     assert task_execution_id(facts.pipeline_result_id, facts.task_id)
 
 
+def test_facts_are_those_of_the_first_state_however_the_events_come() -> None:
+    """A later event that comes first does not tell when a task run began."""
+    events = [task_event("Running", "RUNNING", 7), task_event("Pending", "PENDING", 3)]
+    for event in events:
+        event["resource"]["prefect.resource.id"] = "prefect.task-run.no-uuid"
+    batch = Translator(Known()).translate(events)
+    assert [facts.created for facts in batch.task_runs] == [
+        datetime.fromisoformat(AT.format(3))
+    ]
+
+
 @pytest.mark.parametrize(
     ("key", "run_name", "dynamic_key", "name"),
     [
