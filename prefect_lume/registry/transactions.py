@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
 from sqlalchemy import Engine, exc
 from sqlalchemy.orm import Session
 
-from prefect_lume.storage.repeat import is_transient, is_unique_violation, pause
+from prefect_lume.storage.repeat import is_transient, is_unique_violation, repeated
 from prefect_lume.storage.sql import read_only, translated
 
 _T = TypeVar("_T")
 
-_ATTEMPTS: Final = 10
 _SECONDS: Final = 20.0
 
 
@@ -41,15 +39,14 @@ def write(engine: Engine, work: Callable[[Session], _T]) -> _T:
         StorageError: The database could not do it.
         ConflictError: A constraint was violated, also at the last attempt.
     """
-    deadline = time.monotonic() + _SECONDS
+
+    def run() -> _T:
+        with Session(engine) as session, session.begin():
+            return work(session)
+
     with translated(engine):
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                with Session(engine) as session, session.begin():
-                    return work(session)
-            except exc.DBAPIError as error:
-                again = is_transient(error) or is_unique_violation(error)
-                if not again or attempt == _ATTEMPTS or time.monotonic() > deadline:
-                    raise
-            pause(attempt)
-    raise AssertionError("unreachable: the last attempt returns or raises")
+        return repeated(run, _is_worth_repeating, seconds=_SECONDS)
+
+
+def _is_worth_repeating(error: exc.DBAPIError) -> bool:
+    return is_transient(error) or is_unique_violation(error)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from sqlalchemy import exc
+
+T = TypeVar("T")
+
+_ATTEMPTS: Final = 10
 
 #: MySQL and MariaDB: deadlock, lock wait timeout, row changed since it was read.
 _MYSQL_TRANSIENT: Final = frozenset({1213, 1205, 1020})
@@ -69,3 +74,31 @@ def pause(attempt: int) -> None:
     """
     # Random, so that two writers that met do not meet again. No secret here.
     time.sleep(random.uniform(0, min(0.5, 0.01 * 2**attempt)))  # noqa: S311
+
+
+def repeated(
+    run: Callable[[], T],
+    is_worth_repeating: Callable[[exc.DBAPIError], bool],
+    *,
+    seconds: float,
+) -> T:
+    """Run a transaction, and again when it may pass: ten times at most, with pauses.
+
+    Args:
+        run: The whole transaction; it keeps nothing outside of it.
+        is_worth_repeating: Tells whether to run it again after this exception.
+        seconds: It is not begun again after so many.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: It was of no use to go on.
+    """
+    deadline = time.monotonic() + seconds
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return run()
+        except exc.DBAPIError as error:
+            last = attempt == _ATTEMPTS or time.monotonic() > deadline
+            if last or not is_worth_repeating(error):
+                raise
+        pause(attempt)
+    raise AssertionError("unreachable: the last attempt returns or raises")

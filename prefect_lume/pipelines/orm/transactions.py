@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from typing import Any, Final, TypeVar
@@ -15,13 +14,12 @@ from prefect_lume.storage.repeat import (
     is_reference_violation,
     is_transient,
     is_unique_violation,
-    pause,
+    repeated,
 )
 from prefect_lume.storage.sql import prepared, read_only, translated
 
 T = TypeVar("T")
 
-_ATTEMPTS: Final = 10
 _SECONDS: Final = 30.0
 
 
@@ -73,18 +71,13 @@ class Transactions:
             StorageError: The database could not do it.
             ConflictError: A constraint was violated, also at the last attempt.
         """
-        deadline = time.monotonic() + _SECONDS
+
+        def run() -> T:
+            with self._turn, self.engine.begin() as connection:
+                return work(connection)
+
         with translated(self.engine):
-            for attempt in range(1, _ATTEMPTS + 1):
-                try:
-                    with self._turn, self.engine.begin() as connection:
-                        return work(connection)
-                except exc.DBAPIError as error:
-                    last = attempt == _ATTEMPTS or time.monotonic() > deadline
-                    if last or not _is_worth_repeating(error):
-                        raise
-                pause(attempt)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+            return repeated(run, _is_worth_repeating, seconds=_SECONDS)
 
 
 def _is_worth_repeating(error: exc.DBAPIError) -> bool:

@@ -113,7 +113,7 @@ def test_whole_transaction_is_repeated(engine: Engine, error: Exception) -> None
 
 def test_attempts_are_bounded(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A deadlock that never ends is reported after ten attempts."""
-    monkeypatch.setattr(transactions, "pause", lambda _attempt: None)
+    monkeypatch.setattr(repeat, "pause", lambda _attempt: None)
     attempts: list[int] = []
 
     def work(_session: Session) -> None:
