@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 import uuid
 from pathlib import Path
 
 import pytest
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.settings import get_current_settings
 
 from prefect_lume import FlowOfFlows, LumeServices, Model
 from prefect_lume.config import open_context
@@ -25,27 +19,6 @@ PARAMETERS = {"generate__n_particle": 200, "generate__seed": 7, "transport__step
 SUBFLOWS = {"generate", "transport", "analyse_x", "analyse_y"}
 
 pytestmark = [pytest.mark.service("prefect"), pytest.mark.timeout(400)]
-
-
-@pytest.fixture
-def work_pool(prefect_server):
-    """A process work pool with a worker of its own."""
-    name = f"pool-{uuid.uuid4().hex[:8]}"
-    with get_client(sync_client=True) as client:
-        client.create_work_pool(WorkPoolCreate(name=name, type="process"))
-    environment = {
-        **os.environ,
-        "PREFECT_API_URL": prefect_server,
-        "PREFECT_HOME": str(get_current_settings().home),
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
-    }
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", name]
-    worker = subprocess.Popen(
-        [*command, "--type", "process", "--install-policy", "never"], env=environment
-    )
-    yield name
-    worker.terminate()
-    worker.wait(timeout=60)
 
 
 def prepare(services):

@@ -1,16 +1,11 @@
 """The main job in all four settings: the same numbers, whatever holds and runs them."""
 
-import os
-import subprocess
-import sys
 import time
 import uuid
 from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import WorkPoolCreate
-from prefect.settings import get_current_settings
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
@@ -56,27 +51,6 @@ def servers(tmp_path, request):
     return LumeServices(
         registry=registry, results_mongodb=results, home=str(tmp_path / "lume")
     )
-
-
-@pytest.fixture
-def work_pool(prefect_server):
-    """A process work pool with a worker of its own."""
-    name = f"pool-{uuid.uuid4().hex[:8]}"
-    with get_client(sync_client=True) as client:
-        client.create_work_pool(WorkPoolCreate(name=name, type="process"))
-    environment = {
-        **os.environ,
-        "PREFECT_API_URL": prefect_server,
-        "PREFECT_HOME": str(get_current_settings().home),
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
-    }
-    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", name]
-    worker = subprocess.Popen(
-        [*command, "--type", "process", "--install-policy", "never"], env=environment
-    )
-    yield name
-    worker.terminate()
-    worker.wait(timeout=60)
 
 
 def prepare(services):
