@@ -36,7 +36,7 @@ bench: ## Measure what the project promises.
 
 lock: ## Resolve the dependencies anew (needs uv).
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --all-extras --group dev --no-emit-index-url --no-annotate \
+	  --all-extras --group dev --no-emit-index-url --no-annotate --no-strip-extras \
 	  --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 
 .PHONY: help setup demo test services lint format bench lock
