@@ -1,4 +1,4 @@
-"""The registry's five tables and how they are related.
+"""The registry's tables and how they are related.
 
 Rules that must never break are constraints of the database, not only of this code:
 five equal fields are one model, (model, version) is one deployment, a model has at
@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Computed,
@@ -41,6 +42,14 @@ _OPTIONS: Final = {
     "mariadb_charset": "utf8mb4",
     # Results name deployments by id for years: an id is never given out twice.
     "sqlite_autoincrement": True,
+}
+
+
+#: Tables whose rows are found by what they join and need no number of their own.
+_ASSOCIATION: Final = {
+    **_OPTIONS,
+    "sqlite_autoincrement": False,
+    "sqlite_with_rowid": False,
 }
 
 
@@ -72,16 +81,26 @@ class ModelRow(Base):
     created: Mapped[datetime] = mapped_column(UTCDateTime)
     fingerprint: Mapped[str] = mapped_column(SHA256)
     """SHA-256 of the five fields: together they are too long for a key of InnoDB."""
+    revision: Mapped[int] = mapped_column(Integer, server_default="0")
+    """The number of the newest event: what changes a model locks and counts this."""
+    search_text: Mapped[str | None] = mapped_column(ExactText)
+    """The five fields, case-folded, one a line: what a search by text looks at."""
 
     deployments: Mapped[list[DeploymentRow]] = relationship(
         back_populates="model", passive_deletes="all", lazy="raise"
+    )
+    tags: Mapped[list[ModelTagRow]] = relationship(
+        back_populates="model", passive_deletes=True, lazy="raise"
     )
 
     __table_args__ = (UniqueConstraint("fingerprint"), _OPTIONS)
 
 
 class DeploymentRow(Base):
-    """A versioned release of a model. Only ``is_live`` ever changes."""
+    """A versioned release of a model.
+
+    Immutable but for ``is_live``, ``description`` and ``retired``.
+    """
 
     __tablename__ = "deployment"
 
@@ -97,6 +116,13 @@ class DeploymentRow(Base):
     is_live: Mapped[bool] = mapped_column(Boolean)
     entrypoints: Mapped[dict[str, str] | None] = mapped_column(PLAIN_JSON)
     lock: Mapped[str | None] = mapped_column(ExactText)
+    description: Mapped[str] = mapped_column(ExactString(4000), server_default="")
+    retired: Mapped[datetime | None] = mapped_column(UTCDateTime)
+    """When it was taken out of use. NULL: it may be made live."""
+    parent_deployment_id: Mapped[int | None] = mapped_column(Integer, index=True)
+    """What it was made from. Not a foreign key: it stays true after a deletion."""
+    search_text: Mapped[str | None] = mapped_column(ExactText)
+    """Its own words, case-folded, one a line: what a search by text looks at."""
     live_model_id: Mapped[int | None] = mapped_column(
         Integer,
         Computed("CASE WHEN is_live THEN model_id ELSE NULL END", persisted=True),
@@ -110,12 +136,77 @@ class DeploymentRow(Base):
     flows: Mapped[list[FlowRow]] = relationship(
         back_populates="deployment", passive_deletes="all", lazy="raise"
     )
+    aliases: Mapped[list[AliasRow]] = relationship(
+        back_populates="deployment", passive_deletes=True, lazy="raise"
+    )
+    tags: Mapped[list[DeploymentTagRow]] = relationship(
+        back_populates="deployment", passive_deletes=True, lazy="raise"
+    )
 
     __table_args__ = (
         UniqueConstraint("model_id", "version"),
         UniqueConstraint("live_model_id"),
+        Index(None, "deploy_date"),
+        Index(None, "sha256"),
         _OPTIONS,
     )
+
+
+class AliasRow(Base):
+    """A name that points at one deployment of a model, and may be moved."""
+
+    __tablename__ = "deployment_alias"
+
+    model_id: Mapped[int] = mapped_column(
+        ForeignKey("model.model_id", ondelete="CASCADE"), primary_key=True
+    )
+    alias: Mapped[str] = mapped_column(ExactString(255), primary_key=True)
+    deployment_id: Mapped[int] = mapped_column(
+        ForeignKey("deployment.deployment_id", ondelete="CASCADE"), index=True
+    )
+
+    deployment: Mapped[DeploymentRow] = relationship(
+        back_populates="aliases", lazy="raise"
+    )
+
+    __table_args__ = (Index(None, "alias"), _ASSOCIATION)
+
+
+class DeploymentTagRow(Base):
+    """A key and its value that tell something of a deployment."""
+
+    __tablename__ = "deployment_tag"
+
+    deployment_id: Mapped[int] = mapped_column(
+        ForeignKey("deployment.deployment_id", ondelete="CASCADE"), primary_key=True
+    )
+    key: Mapped[str] = mapped_column(ExactString(255), primary_key=True)
+    value: Mapped[str] = mapped_column(ExactString(5000))
+    value_start: Mapped[str] = mapped_column(ExactString(120))
+    """The beginning of the value, as much as every database takes into an index."""
+
+    deployment: Mapped[DeploymentRow] = relationship(
+        back_populates="tags", lazy="raise"
+    )
+
+    __table_args__ = (Index(None, "key", "value_start"), _ASSOCIATION)
+
+
+class ModelTagRow(Base):
+    """A key and its value that tell something of a model."""
+
+    __tablename__ = "model_tag"
+
+    model_id: Mapped[int] = mapped_column(
+        ForeignKey("model.model_id", ondelete="CASCADE"), primary_key=True
+    )
+    key: Mapped[str] = mapped_column(ExactString(255), primary_key=True)
+    value: Mapped[str] = mapped_column(ExactString(5000))
+    value_start: Mapped[str] = mapped_column(ExactString(120))
+
+    model: Mapped[ModelRow] = relationship(back_populates="tags", lazy="raise")
+
+    __table_args__ = (Index(None, "key", "value_start"), _ASSOCIATION)
 
 
 class ProjectRow(Base):
@@ -126,6 +217,8 @@ class ProjectRow(Base):
     project_name: Mapped[str] = mapped_column(ExactString(255), primary_key=True)
     description: Mapped[str] = mapped_column(ExactText)
     created: Mapped[datetime] = mapped_column(UTCDateTime)
+    revision: Mapped[int] = mapped_column(Integer, server_default="0")
+    """The number of the newest event, as a model's."""
 
     flows: Mapped[list[FlowRow]] = relationship(
         back_populates="project", passive_deletes="all", lazy="raise"
@@ -201,6 +294,38 @@ class SubflowRow(Base):
         Index(None, "flow_id"),
         _OPTIONS,
     )
+
+
+class EventRow(Base):
+    """One change of the registry: who, when, what, before, after. Never changed.
+
+    It refers to rows by number or name and not by foreign keys, since it outlives them.
+    """
+
+    __tablename__ = "registry_event"
+
+    event_id: Mapped[int] = mapped_column(
+        BigInteger().with_variant(Integer, "sqlite"), primary_key=True
+    )
+    subject: Mapped[str] = mapped_column(ExactString(16))
+    """``model`` or ``project``: what the event's number counts."""
+    subject_id: Mapped[str] = mapped_column(ExactString(255))
+    number: Mapped[int] = mapped_column(Integer)
+    """1 for the subject's first event, and so on without a gap."""
+    kind: Mapped[str] = mapped_column(ExactString(32))
+    deployment_id: Mapped[int | None] = mapped_column(Integer, index=True)
+    previous_deployment_id: Mapped[int | None] = mapped_column(Integer, index=True)
+    """The deployment that lost what the other one got: live, or an alias."""
+    flow_id: Mapped[str | None] = mapped_column(ExactString(36), index=True)
+    happened: Mapped[datetime] = mapped_column(UTCDateTime)
+    actor: Mapped[str] = mapped_column(ExactString(255))
+    reason: Mapped[str] = mapped_column(ExactString(4000))
+    value_before: Mapped[dict[str, Any] | None] = mapped_column(PLAIN_JSON)
+    value_after: Mapped[dict[str, Any] | None] = mapped_column(PLAIN_JSON)
+    change_id: Mapped[str] = mapped_column(ExactString(32), index=True)
+    """One for each call: whether a call whose connection was lost has happened."""
+
+    __table_args__ = (UniqueConstraint("subject", "subject_id", "number"), _OPTIONS)
 
 
 metadata = Base.metadata
