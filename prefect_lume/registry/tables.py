@@ -217,6 +217,8 @@ class ProjectRow(Base):
     project_name: Mapped[str] = mapped_column(ExactString(255), primary_key=True)
     description: Mapped[str] = mapped_column(ExactText)
     created: Mapped[datetime] = mapped_column(UTCDateTime)
+    history_id: Mapped[str | None] = mapped_column(ExactString(36))
+    """What its events name it by, as its name may change and be used again."""
     revision: Mapped[int] = mapped_column(Integer, server_default="0")
     """The number of the newest event, as a model's."""
 
@@ -262,7 +264,11 @@ class FlowRow(Base):
     )
     """The places where this flow takes part in a flow-of-flows."""
 
-    __table_args__ = (UniqueConstraint("project_name", "flow_name"), _OPTIONS)
+    __table_args__ = (
+        UniqueConstraint("project_name", "flow_name"),
+        Index(None, "flow_name"),
+        _OPTIONS,
+    )
 
 
 class SubflowRow(Base):
@@ -309,7 +315,8 @@ class EventRow(Base):
     )
     subject: Mapped[str] = mapped_column(ExactString(16))
     """``model`` or ``project``: what the event's number counts."""
-    subject_id: Mapped[str] = mapped_column(ExactString(255))
+    subject_id: Mapped[str] = mapped_column(ExactString(36))
+    """The model's number, or the project's ``history_id``."""
     number: Mapped[int] = mapped_column(Integer)
     """1 for the subject's first event, and so on without a gap."""
     kind: Mapped[str] = mapped_column(ExactString(32))

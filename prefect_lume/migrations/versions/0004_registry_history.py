@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
+from uuid import uuid4
 
 import sqlalchemy as sa
 from alembic import op
@@ -76,6 +77,7 @@ def _new_columns() -> dict[str, list[sa.Column[Any]]]:
             sa.Column("search_text", _text(), nullable=True),
         ],
         "project": [
+            sa.Column("history_id", _string(36), nullable=True),
             sa.Column("revision", sa.Integer, nullable=False, server_default="0"),
         ],
         "deployment": [
@@ -87,7 +89,12 @@ def _new_columns() -> dict[str, list[sa.Column[Any]]]:
     }
 
 
-_INDICES: Final = ("deploy_date", "sha256", "parent_deployment_id")
+_INDICES: Final = (
+    ("deployment", "deploy_date"),
+    ("deployment", "sha256"),
+    ("deployment", "parent_deployment_id"),
+    ("flow", "flow_name"),
+)
 
 
 def upgrade() -> None:
@@ -97,26 +104,26 @@ def upgrade() -> None:
         for column in columns:
             if column.name not in there:
                 op.add_column(table, column)
-    indices = _indices("deployment")
-    for column in _INDICES:
-        name = f"ix_deployment_{column}"
-        if name not in indices:
-            op.create_index(name, "deployment", [column])
+    for table, indexed in _INDICES:
+        name = f"ix_{table}_{indexed}"
+        if name not in _indices(table):
+            op.create_index(name, table, [indexed])
     tables = _tables()
-    for name, create in (
+    for new, create in (
         ("deployment_alias", _create_aliases),
         ("deployment_tag", lambda: _create_tags("deployment")),
         ("model_tag", lambda: _create_tags("model")),
         ("registry_event", _create_events),
     ):
-        if name not in tables:
+        if new not in tables:
             create()
     if not op.get_context().as_sql:
         connection = op.get_bind()
         _gather_words(connection, "model", "model_id", _MODEL_WORDS)
         _gather_words(connection, "deployment", "deployment_id", _DEPLOYMENT_WORDS)
+        _name_histories(connection)
         _begin_history(connection, "model", "model_id")
-        _begin_history(connection, "project", "project_name")
+        _begin_history(connection, "project", "history_id")
 
 
 def _create_aliases() -> None:
@@ -170,7 +177,7 @@ def _create_events() -> None:
             nullable=False,
         ),
         sa.Column("subject", _string(16), nullable=False),
-        sa.Column("subject_id", _string(255), nullable=False),
+        sa.Column("subject_id", _string(36), nullable=False),
         sa.Column("number", sa.Integer, nullable=False),
         sa.Column("kind", _string(32), nullable=False),
         sa.Column("deployment_id", sa.Integer, nullable=True),
@@ -206,11 +213,11 @@ def _gather_words(
     connection: sa.Connection, name: str, key: str, words: Sequence[str]
 ) -> None:
     table = sa.table(name, sa.column(key), sa.column("search_text"))
-    columns = [sa.column(word) for word in words]
+    read: list[sa.ColumnClause[Any]] = [sa.column(column) for column in (key, *words)]
     after = 0
     while True:
         found = connection.execute(
-            sa.select(sa.column(key), *columns)
+            sa.select(*read)
             .select_from(sa.table(name))
             .where(sa.column(key) > after)
             .order_by(sa.column(key))
@@ -231,6 +238,17 @@ def _gather_words(
             ],
         )
         after = found[-1][0]
+
+
+def _name_histories(connection: sa.Connection) -> None:
+    project = sa.table("project", sa.column("project_name"), sa.column("history_id"))
+    unnamed = sa.select(project.c.project_name).where(project.c.history_id.is_(None))
+    for name in connection.scalars(unnamed).all():
+        connection.execute(
+            project.update()
+            .where(project.c.project_name == name)
+            .values(history_id=str(uuid4()))
+        )
 
 
 def _begin_history(connection: sa.Connection, name: str, key: str) -> None:
@@ -272,7 +290,7 @@ def _begin_history(connection: sa.Connection, name: str, key: str) -> None:
                 "subject": name,
                 "subject_id": str(value),
                 "number": 1,
-                "kind": "history-begun",
+                "kind": f"{name}.history-begun",
                 "happened": now,
                 "actor": "prefect-lume db upgrade",
                 "reason": "It was registered before the registry kept a history.",
@@ -294,11 +312,10 @@ def downgrade() -> None:
     for name in ("registry_event", "model_tag", "deployment_tag", "deployment_alias"):
         if name in tables or op.get_context().as_sql:
             op.drop_table(name)
-    indices = _indices("deployment")
-    for column in _INDICES:
-        name = f"ix_deployment_{column}"
-        if name in indices or op.get_context().as_sql:
-            op.drop_index(name, "deployment")
+    for table, indexed in _INDICES:
+        name = f"ix_{table}_{indexed}"
+        if name in _indices(table) or op.get_context().as_sql:
+            op.drop_index(name, table)
     for table, columns in _new_columns().items():
         there = _columns(table)
         for column in reversed(columns):
