@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-from sqlalchemy import Boolean, ColumnElement, Integer, select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import (
+    Boolean,
+    ColumnElement,
+    Connection,
+    Integer,
+    bindparam,
+    select,
+)
+from sqlalchemy.orm import InstrumentedAttribute
 
 from prefect_lume.errors import (
     AmbiguousError,
@@ -28,6 +36,7 @@ from prefect_lume.registry.tables import (
 from prefect_lume.storage.columns import PLAIN_JSON, SHA256, UTCDateTime
 
 Criteria = Mapping[str, Any]
+T = TypeVar("T")
 
 #: What each kind of row is called, and the column that people name it by.
 _NAMES: Final[dict[type[Base], tuple[str, str]]] = {
@@ -37,12 +46,20 @@ _NAMES: Final[dict[type[Base], tuple[str, str]]] = {
     FlowRow: ("flow", "flow_name"),
 }
 #: Columns that are no business of a caller.
-_INTERNAL: Final = {"fingerprint", "live_model_id", "lock"}
+_INTERNAL: Final = {
+    "fingerprint",
+    "history_id",
+    "live_model_id",
+    "lock",
+    "revision",
+    "search_text",
+}
 MOST_KNOWN: Final = 50
 #: So many rows, and one more, are looked at where one was asked for.
 MOST_ROWS: Final = 50
 
 
+@functools.cache
 def columns(row: type[Base]) -> dict[str, InstrumentedAttribute[Any]]:
     """Return the columns that may be asked for, by name."""
     return {
@@ -55,12 +72,27 @@ def columns(row: type[Base]) -> dict[str, InstrumentedAttribute[Any]]:
 def conditions(row: type[Base], criteria: Criteria) -> list[ColumnElement[bool]]:
     """Return one condition per keyword: equal, exactly. ``None`` asks for NULL.
 
+    The values are parameters of the same names: :func:`parameters` checks the names,
+    and gives the values.
+    """
+    allowed = columns(row)
+    return [
+        allowed[name].is_(None)
+        if value is None
+        else allowed[name] == bindparam(name, type_=allowed[name].type)
+        for name, value in criteria.items()
+    ]
+
+
+def parameters(row: type[Base], criteria: Criteria) -> dict[str, Any]:
+    """Return the values of criteria that are not ``None``, checked.
+
     Raises:
         InvalidInputError: A keyword is no column, or its value not of the column's
             type. Databases would guess otherwise: on MySQL every text equals 0.
     """
     allowed = columns(row)
-    found: list[ColumnElement[bool]] = []
+    found: dict[str, Any] = {}
     for name, value in criteria.items():
         column = allowed.get(name)
         if column is None:
@@ -71,9 +103,8 @@ def conditions(row: type[Base], criteria: Criteria) -> list[ColumnElement[bool]]
         if value is None:
             if not row.__table__.columns[name].nullable:
                 raise InvalidInputError(f"{name} is never None. Leave it out.")
-            found.append(column.is_(None))
         else:
-            found.append(column == _checked(name, column, value))
+            found[name] = _checked(name, column, value)
     return found
 
 
@@ -92,12 +123,12 @@ def _checked(name: str, column: InstrumentedAttribute[Any], value: object) -> ob
 
 
 def one(
-    session: Session,
+    connection: Connection,
     row: type[Base],
     criteria: Criteria,
-    rows: Sequence[Any],
-) -> Any:
-    """Return the only row of ``rows``, which is what ``criteria`` found.
+    found: Sequence[T],
+) -> T:
+    """Return the only record of those that ``criteria`` found.
 
     Raises:
         InvalidInputError: There are no criteria.
@@ -109,14 +140,16 @@ def one(
             f"Say which {_NAMES[row][0]}: give at least one of "
             f"{name_list(columns(row))}."
         )
-    if not rows:
-        raise not_found(session, row, criteria)
-    if len(rows) > 1:
-        raise _ambiguous(row, criteria, rows)
-    return rows[0]
+    if not found:
+        raise not_found(connection, row, criteria)
+    if len(found) > 1:
+        raise _ambiguous(row, criteria, found)
+    return found[0]
 
 
-def not_found(session: Session, row: type[Base], criteria: Criteria) -> NotFoundError:
+def not_found(
+    connection: Connection, row: type[Base], criteria: Criteria
+) -> NotFoundError:
     """Return the error for criteria that nothing fits, with names that do exist.
 
     These are the values of the column that people name such rows by, among the rows
@@ -129,9 +162,8 @@ def not_found(session: Session, row: type[Base], criteria: Criteria) -> NotFound
     statement = (
         select(column).where(*conditions(row, others)).distinct().limit(MOST_KNOWN)
     )
-    known = sorted(
-        str(value) for value in session.scalars(statement) if value is not None
-    )
+    values = connection.scalars(statement, parameters(row, others))
+    known = sorted(str(value) for value in values if value is not None)
     if not others:
         return NotFoundError(f"{kind} with {key}", criteria[key], known)
     context = ", ".join(f"{name}={clip(repr(v), 60)}" for name, v in others.items())
@@ -139,20 +171,21 @@ def not_found(session: Session, row: type[Base], criteria: Criteria) -> NotFound
 
 
 def _ambiguous(
-    row: type[Base], criteria: Criteria, rows: Sequence[Any]
+    row: type[Base], criteria: Criteria, found: Sequence[Any]
 ) -> AmbiguousError:
     kind, _ = _NAMES[row]
     asked = ", ".join(f"{name}={clip(repr(v), 60)}" for name, v in criteria.items())
     telling = [
         name
         for name in columns(row)
-        if name not in criteria and len({getattr(r, name) for r in rows}) == len(rows)
+        if name not in criteria
+        and len({getattr(record, name) for record in found}) == len(found)
     ]
     examples = "; ".join(
-        f"{name} ({name_list((str(getattr(r, name)) for r in rows), 5)})"
+        f"{name} ({name_list((str(getattr(record, name)) for record in found), 5)})"
         for name in telling[:3]
     )
-    many = f"More than {MOST_ROWS}" if len(rows) > MOST_ROWS else str(len(rows))
+    many = f"More than {MOST_ROWS}" if len(found) > MOST_ROWS else str(len(found))
     return AmbiguousError(
         f"{many} {kind}s have {asked}, and one was asked for. Any of these tells them "
         f"apart: {examples}."

@@ -21,11 +21,20 @@ FLOW_ID_LENGTH: Final = 36
 #: The most bytes of a lock or of one JSON value: below the 16 MiB that a server takes
 #: in one packet by default, with room for escapes.
 LONG_BYTES: Final = 7 * 1024 * 1024
+#: The most characters of a description or reason, of a tag's value, and of its
+#: beginning that is in an index.
+DESCRIPTION_LENGTH: Final = 4_000
+TAG_LENGTH: Final = 5_000
+TAG_START: Final = 120
+#: Aliases that name what every model has without anybody setting them.
+RESERVED_ALIASES: Final = ("latest", "live")
 #: The largest number that an integer column holds.
 LARGEST_INTEGER: Final = 2**31 - 1
 
 _LARGEST_JSON_INTEGER: Final = 2**63 - 1
 _JSON_DEPTH: Final = 50
+_ALIAS: Final = re.compile(r"[^\W_][\w.\-]*\Z")
+_VERSION_ALIAS: Final = re.compile(r"v?\d+\Z", re.IGNORECASE)
 _SHA256: Final = re.compile(r"[0-9a-fA-F]{64}\Z")
 
 
@@ -171,6 +180,65 @@ def entrypoints(value: object) -> dict[str, str]:
                 f"{clip(target, 80)!r}."
             )
         checked[name] = target
+    return checked
+
+
+def alias(value: object) -> str:
+    """Return an alias, checked: letters, digits, ``_``, ``-`` and ``.``.
+
+    Raises:
+        InvalidInputError: It is anything else, one of the reserved words, or a mere
+            number, which would be taken for a version or an id.
+
+    Example:
+        >>> alias("2026-beamtime")
+        '2026-beamtime'
+    """
+    name = text("alias", value)
+    if name.lower() in RESERVED_ALIASES:
+        raise InvalidInputError(
+            f"The alias {name!r} is reserved: every model has "
+            f"{' and '.join(RESERVED_ALIASES)} without setting them. Choose another "
+            f"word."
+        )
+    if _VERSION_ALIAS.match(name):
+        raise InvalidInputError(
+            f"The alias {clip(name, 60)!r} would be taken for a version or a number. "
+            f"Add a word to it, for example {'release-' + clip(name, 60)!r}."
+        )
+    if not _ALIAS.match(name):
+        raise InvalidInputError(
+            f"An alias has letters, digits, '_', '-' and '.' only, and begins with a "
+            f"letter or digit; {clip(name, 60)!r} does not."
+        )
+    return name
+
+
+def tags(value: object, *, removal: bool = False) -> dict[str, Any]:
+    """Return tags, checked: key → text.
+
+    Args:
+        value: A mapping.
+        removal: Whether a value may be ``None``, which removes the tag.
+
+    Raises:
+        InvalidInputError: It is no mapping, or a key or value is not such text.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidInputError(
+            f"tags must map keys to text, not be {type(value).__name__}."
+        )
+    checked: dict[str, Any] = {}
+    for key, item in value.items():
+        text("a tag's key", key)
+        if item is None and removal:
+            checked[key] = None
+        else:
+            checked[key] = text(
+                f"the tag {clip(key, 60)!r}", item, TAG_LENGTH, empty=True
+            )
     return checked
 
 

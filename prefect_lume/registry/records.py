@@ -20,6 +20,7 @@ class ModelRecord:
         beampath: For example ``cu_hxr``.
         description: What it is.
         created: When it was registered, in UTC.
+        tags: Key → value, what else people noted of it.
     """
 
     model_id: int
@@ -29,6 +30,24 @@ class ModelRecord:
     beampath: str
     description: str
     created: datetime
+    tags: dict[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class ServedFlow:
+    """A flow that a deployment serves now, and its project.
+
+    Attributes:
+        flow_id: Prefect's id of the flow.
+        flow_name: Its name, unique within the project.
+        project_name: The project that it belongs to.
+        project_description: What that project is for.
+    """
+
+    flow_id: str
+    flow_name: str
+    project_name: str
+    project_description: str
 
 
 @dataclass(frozen=True)
@@ -47,7 +66,17 @@ class DeploymentRecord:
         image: The container image, if it has one.
         is_live: Whether it is the model's live deployment.
         entrypoints: Flow name → ``module:attribute``.
-        lock: The resolved environment, as the text of a conda-lock file.
+        description: What is to be said of this release.
+        retired: When it was taken out of use, in UTC, or ``None``.
+        parent_deployment_id: The deployment that it was made from, for example the
+            simulation that a surrogate was trained on. It may have been deleted since.
+        aliases: The names that point at it now, sorted.
+        tags: Key → value, what else people noted of it.
+        flows: The flows that it serves now, by project and name.
+        has_lock: Whether its resolved environment is known.
+        lock: That environment, as the text of a conda-lock file, where one deployment
+            was asked for. A list of deployments comes without the locks, which may be
+            megabytes each: ask for the one deployment to have its lock.
     """
 
     deployment_id: int
@@ -61,7 +90,14 @@ class DeploymentRecord:
     image: str | None
     is_live: bool
     entrypoints: dict[str, str] = field(default_factory=dict, hash=False)
-    lock: str | None = field(default=None, repr=False)
+    description: str = ""
+    retired: datetime | None = None
+    parent_deployment_id: int | None = None
+    aliases: tuple[str, ...] = ()
+    tags: dict[str, str] = field(default_factory=dict, hash=False)
+    flows: tuple[ServedFlow, ...] = ()
+    has_lock: bool = False
+    lock: str | None = field(default=None, repr=False, compare=False)
 
     @property
     def model_id(self) -> int:
@@ -179,3 +215,101 @@ class SubflowEntry:
     mapped_parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
     parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True)
+class FlowUse:
+    """One place where a flow takes part in a flow-of-flows.
+
+    Attributes:
+        parent_flow_id: Prefect's id of the parent.
+        parent_flow_name: The parent's name.
+        project_name: The parent's project.
+        name: The subflow's name inside the parent.
+        position: Its place there, from 1.
+    """
+
+    parent_flow_id: str
+    parent_flow_name: str
+    project_name: str
+    name: str
+    position: int
+
+
+@dataclass(frozen=True)
+class RegistryEvent:
+    """One change of the registry. Once written it is never changed.
+
+    Attributes:
+        subject: ``"model"`` or ``"project"``: whose history it is part of.
+        subject_id: The model's number as text, or the project's lasting id.
+        number: 1 for the first event of that model or project; without gaps.
+        kind: What happened, for example ``"deployment.promoted"``.
+        happened: When, in UTC, by the clock of who did it.
+        actor: Who did it.
+        reason: Why, if they said.
+        deployment_id: The deployment that it is about.
+        previous_deployment_id: The deployment that lost what that one got.
+        flow_id: The flow that it is about.
+        before: What it was, by name of the column.
+        after: What it is since.
+    """
+
+    subject: str
+    subject_id: str
+    number: int
+    kind: str
+    happened: datetime
+    actor: str
+    reason: str
+    deployment_id: int | None = None
+    previous_deployment_id: int | None = None
+    flow_id: str | None = None
+    before: dict[str, Any] = field(default_factory=dict, hash=False)
+    after: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def model_id(self) -> int | None:
+        """The number of the model, if it is a model's event."""
+        return int(self.subject_id) if self.subject == "model" else None
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What a deployment was made from, and what was made from it.
+
+    Attributes:
+        deployment: The deployment.
+        ancestors: Its parent, the parent's parent and so on, nearest first.
+        descendants: All that were made from it, directly or not, oldest first.
+    """
+
+    deployment: DeploymentRecord
+    ancestors: tuple[DeploymentRecord, ...]
+    descendants: tuple[DeploymentRecord, ...]
+
+
+@dataclass(frozen=True)
+class DeploymentPage:
+    """One page of a search.
+
+    Attributes:
+        items: The deployments, in the order that was asked for.
+        next_page_token: Asks for the next page; ``None`` after the last one.
+    """
+
+    items: tuple[DeploymentRecord, ...]
+    next_page_token: str | None
+
+
+@dataclass(frozen=True)
+class ModelPage:
+    """One page of a search.
+
+    Attributes:
+        items: The models, in the order that was asked for.
+        next_page_token: Asks for the next page; ``None`` after the last one.
+    """
+
+    items: tuple[ModelRecord, ...]
+    next_page_token: str | None

@@ -226,7 +226,7 @@ class ProjectRow(Base):
         back_populates="project", passive_deletes="all", lazy="raise"
     )
 
-    __table_args__ = (_OPTIONS,)
+    __table_args__ = (Index(None, "history_id", unique=True), _OPTIONS)
 
 
 class FlowRow(Base):
@@ -336,3 +336,14 @@ class EventRow(Base):
 
 
 metadata = Base.metadata
+
+#: The tables themselves, for statements that write.
+MODELS: Final = metadata.tables["model"]
+DEPLOYMENTS: Final = metadata.tables["deployment"]
+ALIASES: Final = metadata.tables["deployment_alias"]
+DEPLOYMENT_TAGS: Final = metadata.tables["deployment_tag"]
+MODEL_TAGS: Final = metadata.tables["model_tag"]
+PROJECTS: Final = metadata.tables["project"]
+FLOWS: Final = metadata.tables["flow"]
+SUBFLOWS: Final = metadata.tables["flow_of_flows"]
+EVENTS: Final = metadata.tables["registry_event"]

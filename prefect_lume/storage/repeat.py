@@ -61,6 +61,33 @@ def is_transient(error: exc.DBAPIError) -> bool:
     return _number(error) in _MYSQL_TRANSIENT
 
 
+#: MySQL and MariaDB: the session or the server went away, or is on its way out.
+_MYSQL_LOST: Final = frozenset({1053, 1927, 2006, 2013, 2055, 3169, 4031})
+#: MySQL and MariaDB: nobody listens there (any more, or yet).
+_MYSQL_UNREACHABLE: Final = frozenset({2002, 2003})
+#: PostgreSQL: shutting down, crashed, starting up.
+_POSTGRESQL_LOST: Final = frozenset({"57P01", "57P02", "57P03"})
+
+
+def is_lost_connection(error: exc.DBAPIError) -> bool:
+    """Tell whether the session ended under a transaction, or the server is not up.
+
+    After that nobody knows whether a COMMIT that was on its way has happened.
+    """
+    if error.connection_invalidated or _number(error) in _MYSQL_LOST:
+        return True
+    state = getattr(error.orig, "sqlstate", None)
+    return state in _POSTGRESQL_LOST or str(state or "").startswith("08")
+
+
+def is_unreachable(error: exc.DBAPIError) -> bool:
+    """Tell whether no connection could be made at all."""
+    if _number(error) in _MYSQL_UNREACHABLE:
+        return True
+    without_state = getattr(error.orig, "sqlstate", "") is None
+    return without_state and isinstance(error, exc.OperationalError)
+
+
 def _number(error: exc.DBAPIError) -> object:
     arguments = getattr(error.orig, "args", ())
     return arguments[0] if arguments else None
@@ -81,23 +108,25 @@ def repeated(
     is_worth_repeating: Callable[[exc.DBAPIError], bool],
     *,
     seconds: float,
+    attempts: int = _ATTEMPTS,
 ) -> T:
-    """Run a transaction, and again when it may pass: ten times at most, with pauses.
+    """Run a transaction, and again when it may pass, with pauses.
 
     Args:
         run: The whole transaction; it keeps nothing outside of it.
         is_worth_repeating: Tells whether to run it again after this exception.
         seconds: It is not begun again after so many.
+        attempts: How often it is begun at most.
 
     Raises:
         sqlalchemy.exc.DBAPIError: It was of no use to go on.
     """
     deadline = time.monotonic() + seconds
-    for attempt in range(1, _ATTEMPTS + 1):
+    for attempt in range(1, attempts + 1):
         try:
             return run()
         except exc.DBAPIError as error:
-            last = attempt == _ATTEMPTS or time.monotonic() > deadline
+            last = attempt == attempts or time.monotonic() > deadline
             if last or not is_worth_repeating(error):
                 raise
         pause(attempt)

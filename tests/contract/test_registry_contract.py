@@ -339,7 +339,7 @@ def test_no_live_and_no_latest(registry: ModelDBService) -> None:
     model_id = add_model(registry)
     with pytest.raises(NotFoundError, match="store_deployment"):
         registry.get_latest_deployment(model_id)
-    with pytest.raises(NotFoundError, match="set_live"):
+    with pytest.raises(NotFoundError, match="promote"):
         registry.get_live_deployment(model_id)
     with pytest.raises(NotFoundError, match="model with model_id"):
         registry.get_live_deployment(model_id + 1)

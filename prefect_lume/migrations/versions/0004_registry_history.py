@@ -94,7 +94,9 @@ _INDICES: Final = (
     ("deployment", "sha256"),
     ("deployment", "parent_deployment_id"),
     ("flow", "flow_name"),
+    ("project", "history_id"),
 )
+_UNIQUE: Final = ("project", "history_id")
 
 
 def upgrade() -> None:
@@ -107,7 +109,8 @@ def upgrade() -> None:
     for table, indexed in _INDICES:
         name = f"ix_{table}_{indexed}"
         if name not in _indices(table):
-            op.create_index(name, table, [indexed])
+            unique = (table, indexed) == _UNIQUE
+            op.create_index(name, table, [indexed], unique=unique)
     tables = _tables()
     for new, create in (
         ("deployment_alias", _create_aliases),

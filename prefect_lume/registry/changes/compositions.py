@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
+from sqlalchemy import delete, insert, select, update
 
 from prefect_lume._fingerprint import canonical_json
 from prefect_lume.errors import (
@@ -17,9 +16,10 @@ from prefect_lume.errors import (
     name_list,
 )
 from prefect_lume.registry import fields
-from prefect_lume.registry.changes import flow_for_update, now, require_project
+from prefect_lume.registry.changes.flows import flow_for_update, insert_flow
+from prefect_lume.registry.ledger import PROJECT, Transaction
 from prefect_lume.registry.records import SubflowEntry
-from prefect_lume.registry.tables import FlowRow, SubflowRow
+from prefect_lume.registry.tables import FLOWS, SUBFLOWS, FlowRow, SubflowRow
 
 
 def checked(subflows: Sequence[SubflowEntry]) -> tuple[SubflowEntry, ...]:
@@ -59,7 +59,7 @@ def checked(subflows: Sequence[SubflowEntry]) -> tuple[SubflowEntry, ...]:
 
 
 def store_flow_of_flows(
-    session: Session,
+    tx: Transaction,
     parent_flow_id: str,
     parent_flow_name: str,
     project_name: str,
@@ -67,57 +67,65 @@ def store_flow_of_flows(
     composition: Mapping[str, Any],
 ) -> str:
     """Store a parent with its subflows. An equal one stays exactly as it is."""
-    require_project(session, project_name)
+    history_id, _ = tx.lock_project(project_name)
     ids = {entry.flow_id for entry in entries}
-    _require_flows(session, ids)
-    row = flow_for_update(session, parent_flow_id, parent_flow_name, project_name)
-    if row is None:
-        row = FlowRow(
-            flow_id=parent_flow_id,
-            flow_name=parent_flow_name,
-            project_name=project_name,
-            deployment_id=None,
-            created=now(),
-        )
-        session.add(row)
-    elif row.deployment_id is not None:
+    _require_flows(tx, ids)
+    row = flow_for_update(tx, parent_flow_id, parent_flow_name, project_name)
+    if row is not None and row.deployment_id is not None:
         raise ConflictError(
             f"The flow {clip(parent_flow_name, 60)!r} of project "
             f"{clip(project_name, 60)!r} is served by deployment {row.deployment_id}; "
             f"the parent of a flow-of-flows is not. Give the parent another name."
         )
-    _refuse_circle(session, parent_flow_id, ids)
-    stored = _stored(session, parent_flow_id)
+    _refuse_circle(tx, parent_flow_id, ids)
+    stored = _stored(tx, parent_flow_id) if row is not None else []
     unchanged = (
-        row.composition is not None
+        row is not None
+        and row.composition is not None
         and canonical_json(row.composition) == canonical_json(dict(composition))
         and _comparable(stored) == _comparable(entries)
     )
     if unchanged:
         return parent_flow_id
-    row.composition = dict(composition)
-    session.flush()
-    session.execute(
-        delete(SubflowRow).where(SubflowRow.parent_flow_id == parent_flow_id)
-    )
-    session.add_all(
-        SubflowRow(
-            parent_flow_id=parent_flow_id,
-            flow_id=entry.flow_id,
-            position=entry.position,
-            name=entry.name,
-            mapped_parameters=entry.mapped_parameters,
-            parameters=entry.parameters,
-            options=entry.options,
+    kept = dict(composition)
+    if row is None:
+        insert_flow(
+            tx, parent_flow_id, parent_flow_name, project_name, composition=kept
         )
-        for entry in entries
+    else:
+        tx.connection.execute(
+            update(FLOWS)
+            .where(FLOWS.c.flow_id == parent_flow_id)
+            .values(composition=kept)
+        )
+    if stored:
+        mine = SUBFLOWS.c.parent_flow_id == parent_flow_id
+        tx.connection.execute(delete(SUBFLOWS).where(mine))
+    tx.connection.execute(
+        insert(SUBFLOWS),
+        [{"parent_flow_id": parent_flow_id, **vars(entry)} for entry in entries],
+    )
+    tx.record(
+        PROJECT,
+        history_id,
+        "flow-of-flows.stored",
+        flow_id=parent_flow_id,
+        before={"subflows": _places(stored)} if stored else None,
+        after={
+            "flow_name": parent_flow_name,
+            "project_name": project_name,
+            "subflows": _places(entries),
+        },
     )
     return parent_flow_id
 
 
-def _stored(session: Session, parent_flow_id: str) -> list[SubflowEntry]:
-    # Columns, not rows: rows would stay in the session after they are replaced.
-    found = session.execute(
+def _places(entries: Iterable[SubflowEntry]) -> dict[str, Any]:
+    return {entry.name: [entry.position, entry.flow_id] for entry in entries}
+
+
+def _stored(tx: Transaction, parent_flow_id: str) -> list[SubflowEntry]:
+    found = tx.connection.execute(
         select(
             SubflowRow.flow_id,
             SubflowRow.name,
@@ -137,9 +145,9 @@ def _comparable(entries: Iterable[SubflowEntry]) -> list[bytes]:
     return [canonical_json(vars(entry)) for entry in ordered]
 
 
-def _require_flows(session: Session, ids: set[str]) -> None:
+def _require_flows(tx: Transaction, ids: set[str]) -> None:
     known = set(
-        session.scalars(select(FlowRow.flow_id).where(FlowRow.flow_id.in_(ids)))
+        tx.connection.scalars(select(FlowRow.flow_id).where(FlowRow.flow_id.in_(ids)))
     )
     missing = sorted(ids - known)
     if not missing:
@@ -152,7 +160,7 @@ def _require_flows(session: Session, ids: set[str]) -> None:
     )
 
 
-def _refuse_circle(session: Session, parent_flow_id: str, ids: set[str]) -> None:
+def _refuse_circle(tx: Transaction, parent_flow_id: str, ids: set[str]) -> None:
     seen: set[str] = set()
     level = set(ids)
     while level:
@@ -162,7 +170,7 @@ def _refuse_circle(session: Session, parent_flow_id: str, ids: set[str]) -> None
                 f"through one of its subflows."
             )
         seen |= level
-        below = session.scalars(
+        below = tx.connection.scalars(
             select(SubflowRow.flow_id)
             .where(SubflowRow.parent_flow_id.in_(level))
             .distinct()

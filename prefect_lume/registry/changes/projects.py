@@ -1,0 +1,116 @@
+"""Storing, renaming and removing projects."""
+
+from __future__ import annotations
+
+from typing import Final
+from uuid import uuid4
+
+from sqlalchemy import bindparam, delete, func, insert, select, update
+
+from prefect_lume.errors import ConflictError, clip, name_list
+from prefect_lume.registry.ledger import PROJECT, Transaction, now
+from prefect_lume.registry.tables import FLOWS, PROJECTS
+
+_FIND: Final = select(PROJECTS.c.description).where(
+    PROJECTS.c.project_name == bindparam("name")
+)
+
+
+def store_project(tx: Transaction, project_name: str, description: str) -> str:
+    """Store a project, or give a known one a new description that is not empty."""
+    found = tx.connection.execute(_FIND, {"name": project_name}).first()
+    if found is None:
+        _insert(tx, project_name, description)
+    elif description and description != found.description:
+        history_id, before = tx.lock_project(project_name)
+        tx.connection.execute(
+            update(PROJECTS)
+            .where(PROJECTS.c.project_name == project_name)
+            .values(description=description)
+        )
+        tx.record(
+            PROJECT,
+            history_id,
+            "project.described",
+            before={"description": before},
+            after={"description": description},
+        )
+    return project_name
+
+
+def _insert(tx: Transaction, project_name: str, description: str) -> None:
+    history_id = str(uuid4())
+    row = {
+        "project_name": project_name,
+        "description": description,
+        "created": now(),
+        "history_id": history_id,
+        "revision": 1,
+    }
+    tx.connection.execute(insert(PROJECTS), row)
+    tx.begin(PROJECT, history_id)
+    after = {"project_name": project_name, "description": description}
+    tx.record(PROJECT, history_id, "project.stored", after=after)
+
+
+def rename_project(tx: Transaction, project_name: str, new_name: str) -> None:
+    """Give a project another name; its flows and its history stay its own."""
+    history_id, description = tx.lock_project(project_name)
+    if project_name == new_name:
+        return
+    if tx.connection.execute(_FIND, {"name": new_name}).first() is not None:
+        raise ConflictError(
+            f"There is a project {clip(new_name, 60)!r} already. Choose another name, "
+            f"or rename that one first."
+        )
+    old = PROJECTS.c.project_name == project_name
+    # The name is the key that flows refer to: there are two rows until they have moved.
+    row = tx.connection.execute(
+        select(PROJECTS.c.created, PROJECTS.c.revision).where(old)
+    ).one()
+    new = {
+        "project_name": new_name,
+        "description": description,
+        "created": row.created,
+        "history_id": None,
+        "revision": row.revision,
+    }
+    tx.connection.execute(insert(PROJECTS), new)
+    tx.connection.execute(
+        update(FLOWS)
+        .where(FLOWS.c.project_name == project_name)
+        .values(project_name=new_name)
+    )
+    tx.connection.execute(delete(PROJECTS).where(old))
+    tx.connection.execute(
+        update(PROJECTS)
+        .where(PROJECTS.c.project_name == new_name)
+        .values(history_id=history_id)
+    )
+    tx.record(
+        PROJECT,
+        history_id,
+        "project.renamed",
+        before={"project_name": project_name},
+        after={"project_name": new_name},
+    )
+
+
+def delete_project(tx: Transaction, project_name: str) -> None:
+    """Remove a project that has no flows."""
+    history_id, description = tx.lock_project(project_name)
+    mine = FLOWS.c.project_name == project_name
+    count = tx.connection.scalar(select(func.count()).where(mine)) or 0
+    if count:
+        some = tx.connection.scalars(select(FLOWS.c.flow_name).where(mine).limit(50))
+        raise ConflictError(
+            f"The project {clip(project_name, 60)!r} has {count} "
+            f"{'flow' if count == 1 else 'flows'}: {name_list(some)}. Remove them "
+            f"first: delete_flow(flow_id)."
+        )
+    before = {"project_name": project_name, "description": description}
+    tx.record(PROJECT, history_id, "project.deleted", before=before)
+    tx.end(PROJECT, history_id)
+    tx.connection.execute(
+        delete(PROJECTS).where(PROJECTS.c.project_name == project_name)
+    )

@@ -1,0 +1,318 @@
+"""Which columns make a record, and how: one statement gives it whole.
+
+What a row has many of (tags, aliases, flows) comes as one JSON object in a column of
+its own, so that a deployment is one row whatever belongs to it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import JSON, ColumnElement, Select, func, select
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from prefect_lume.registry.records import (
+    DeploymentRecord,
+    FlowRecord,
+    ModelRecord,
+    ProjectRecord,
+    RegistryEvent,
+    ServedFlow,
+)
+from prefect_lume.registry.tables import (
+    AliasRow,
+    DeploymentRow,
+    DeploymentTagRow,
+    EventRow,
+    FlowRow,
+    ModelRow,
+    ModelTagRow,
+    ProjectRow,
+)
+
+Values = Sequence[Any]
+#: A column that may be read.
+Column = InstrumentedAttribute[Any] | ColumnElement[Any]
+
+
+class _ObjectOf(FunctionElement[Any]):
+    """An aggregate of keys and values: one JSON object."""
+
+    name = "object_of"
+    inherit_cache = True
+    type = JSON()
+
+
+class _ListOf(FunctionElement[Any]):
+    """Some values as one JSON array."""
+
+    name = "list_of"
+    inherit_cache = True
+    type = JSON()
+
+
+def _function(element: type[FunctionElement[Any]], **names: str) -> None:
+    """Say how a function of SQL's JSON is called on each kind of database."""
+    for dialect, name in names.items():
+
+        def compile_it(
+            item: FunctionElement[Any],
+            compiler: SQLCompiler,
+            name: str = name,
+            **options: Any,
+        ) -> str:
+            return f"{name}({compiler.process(item.clauses, **options)})"
+
+        compiles(element, dialect)(compile_it)
+
+
+_function(
+    _ObjectOf,
+    sqlite="json_group_object",
+    mysql="JSON_OBJECTAGG",
+    mariadb="JSON_OBJECTAGG",
+    postgresql="json_object_agg",
+)
+_function(
+    _ListOf,
+    sqlite="json_array",
+    mysql="JSON_ARRAY",
+    mariadb="JSON_ARRAY",
+    postgresql="json_build_array",
+)
+
+
+def _plain(value: Any) -> Any:
+    # Not every driver reads JSON; no rows make an object here and NULL there.
+    return json.loads(value) if isinstance(value, str) else value or {}
+
+
+_MODEL_TAGS: Final = (
+    select(_ObjectOf(ModelTagRow.key, ModelTagRow.value))
+    .where(ModelTagRow.model_id == ModelRow.model_id)
+    .correlate(ModelRow)
+    .scalar_subquery()
+)
+_TAGS: Final = (
+    select(_ObjectOf(DeploymentTagRow.key, DeploymentTagRow.value))
+    .where(DeploymentTagRow.deployment_id == DeploymentRow.deployment_id)
+    .correlate(DeploymentRow)
+    .scalar_subquery()
+)
+_ALIASES: Final = (
+    select(_ObjectOf(AliasRow.alias, AliasRow.deployment_id))
+    .where(AliasRow.deployment_id == DeploymentRow.deployment_id)
+    .correlate(DeploymentRow)
+    .scalar_subquery()
+)
+
+
+def _served_flows() -> ColumnElement[Any]:
+    flow, project = FlowRow.__table__.alias(), ProjectRow.__table__.alias()
+    about = _ListOf(flow.c.flow_name, flow.c.project_name, project.c.description)
+    return (
+        select(_ObjectOf(flow.c.flow_id, about))
+        .where(
+            flow.c.deployment_id == DeploymentRow.deployment_id,
+            project.c.project_name == flow.c.project_name,
+        )
+        .correlate(DeploymentRow)
+        .scalar_subquery()
+    )
+
+
+MODEL: Final[tuple[Column, ...]] = (
+    ModelRow.model_id,
+    ModelRow.author,
+    ModelRow.laboratory,
+    ModelRow.facility,
+    ModelRow.beampath,
+    ModelRow.description.label("model_description"),
+    ModelRow.created.label("model_created"),
+    _MODEL_TAGS.label("model_tags"),
+)
+DEPLOYMENT: Final[tuple[Column, ...]] = (
+    DeploymentRow.deployment_id,
+    DeploymentRow.version,
+    DeploymentRow.deploy_date,
+    DeploymentRow.package_import_name,
+    DeploymentRow.asset_dir,
+    DeploymentRow.source,
+    DeploymentRow.sha256,
+    DeploymentRow.image,
+    DeploymentRow.is_live,
+    DeploymentRow.entrypoints,
+    DeploymentRow.description,
+    DeploymentRow.retired,
+    DeploymentRow.parent_deployment_id,
+    DeploymentRow.lock.is_not(None).label("has_lock"),
+    _ALIASES.label("aliases"),
+    _TAGS.label("tags"),
+    _served_flows().label("flows"),
+    *MODEL,
+)
+PROJECT: Final[tuple[Column, ...]] = (
+    ProjectRow.project_name,
+    ProjectRow.description.label("project_description"),
+    ProjectRow.created.label("project_created"),
+)
+FLOW: Final[tuple[Column, ...]] = (
+    FlowRow.flow_id,
+    FlowRow.flow_name,
+    FlowRow.created.label("flow_created"),
+    FlowRow.composition,
+    *PROJECT,
+    *DEPLOYMENT,
+)
+EVENT: Final[tuple[Column, ...]] = (
+    EventRow.subject,
+    EventRow.subject_id,
+    EventRow.number,
+    EventRow.kind,
+    EventRow.happened,
+    EventRow.actor,
+    EventRow.reason,
+    EventRow.deployment_id,
+    EventRow.previous_deployment_id,
+    EventRow.flow_id,
+    EventRow.value_before,
+    EventRow.value_after,
+)
+_N_MODEL, _N_DEPLOYMENT, _N_PROJECT = len(MODEL), len(DEPLOYMENT), len(PROJECT)
+
+
+def models() -> Select[Any]:
+    """Return the statement that reads models."""
+    return select(*MODEL)
+
+
+def deployments(*, lock: bool = False) -> Select[Any]:
+    """Return the statement that reads deployments with their models.
+
+    Args:
+        lock: Whether to read the locks, too.
+    """
+    columns = (*DEPLOYMENT, DeploymentRow.lock) if lock else DEPLOYMENT
+    return select(*columns).join(DeploymentRow.model)
+
+
+def projects() -> Select[Any]:
+    """Return the statement that reads projects."""
+    return select(*PROJECT)
+
+
+def flows() -> Select[Any]:
+    """Return the statement that reads flows with all that belongs to them."""
+    return (
+        select(*FLOW)
+        .join(FlowRow.project)
+        .outerjoin(FlowRow.deployment)
+        .outerjoin(DeploymentRow.model)
+    )
+
+
+def events() -> Select[Any]:
+    """Return the statement that reads events."""
+    return select(*EVENT)
+
+
+def model_record(row: Values, at: int = 0) -> ModelRecord:
+    """Return the model whose columns begin at ``at``."""
+    model_id, author, laboratory, facility, beampath, about, created, tags = row[
+        at : at + _N_MODEL
+    ]
+    return ModelRecord(
+        model_id=model_id,
+        author=author,
+        laboratory=laboratory,
+        facility=facility,
+        beampath=beampath,
+        description=about,
+        created=created,
+        tags=_plain(tags),
+    )
+
+
+def deployment_record(row: Values, at: int = 0) -> DeploymentRecord:
+    """Return the deployment whose columns begin at ``at``; its lock follows them."""
+    values = row[at : at + _N_DEPLOYMENT]
+    end = at + _N_DEPLOYMENT
+    return DeploymentRecord(
+        deployment_id=values[0],
+        model=model_record(values, 17),
+        version=values[1],
+        deploy_date=values[2],
+        package_import_name=values[3],
+        asset_dir=values[4],
+        source=values[5],
+        sha256=values[6],
+        image=values[7],
+        is_live=values[8],
+        entrypoints=values[9] or {},
+        description=values[10],
+        retired=values[11],
+        parent_deployment_id=values[12],
+        has_lock=bool(values[13]),
+        aliases=tuple(sorted(_plain(values[14]))),
+        tags=_plain(values[15]),
+        flows=_flows_of(_plain(values[16])),
+        lock=row[end] if len(row) > end else None,
+    )
+
+
+def _flows_of(found: dict[str, Any]) -> tuple[ServedFlow, ...]:
+    if not found:
+        return ()
+    served = [ServedFlow(flow_id, *_plain(about)) for flow_id, about in found.items()]
+    return tuple(sorted(served, key=lambda flow: (flow.project_name, flow.flow_name)))
+
+
+def project_record(row: Values, at: int = 0) -> ProjectRecord:
+    """Return the project whose columns begin at ``at``."""
+    return ProjectRecord(*row[at : at + _N_PROJECT])
+
+
+def flow_record(row: Values, at: int = 0) -> FlowRecord:
+    """Return the flow whose columns begin at ``at``, with project and deployment."""
+    flow_id, flow_name, created, composition = row[at : at + 4]
+    served = at + 4 + _N_PROJECT
+    return FlowRecord(
+        flow_id=flow_id,
+        flow_name=flow_name,
+        project=project_record(row, at + 4),
+        deployment=(
+            None
+            if row[served] is None
+            else deployment_record(row[served : served + _N_DEPLOYMENT])
+        ),
+        created=created,
+        composition=composition,
+    )
+
+
+def event_record(row: Values) -> RegistryEvent:
+    """Return the event of a row."""
+    return RegistryEvent(
+        subject=row[0],
+        subject_id=row[1],
+        number=row[2],
+        kind=row[3],
+        happened=row[4],
+        actor=row[5],
+        reason=row[6],
+        deployment_id=row[7],
+        previous_deployment_id=row[8],
+        flow_id=row[9],
+        before=row[10] or {},
+        after=row[11] or {},
+    )
+
+
+def total(statement: Select[Any]) -> Select[Any]:
+    """Return the statement that counts the rows of another one."""
+    return select(func.count()).select_from(statement.subquery())
