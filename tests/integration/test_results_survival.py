@@ -281,10 +281,9 @@ def test_a_service_from_before_the_fork_works_in_the_child(
 def test_many_threads_share_two_connections(service: ResultsService, url: str) -> None:
     """64 threads on a pool of two: each result is stored, or its call says why not."""
     if url.startswith("mongodb"):
-        crowded = open_service(url, maxPoolSize=2, waitQueueTimeoutMS=20_000)
+        crowded = open_service(url, maxPoolSize=2, waitQueueTimeoutMS=120_000)
     else:
-        crowded = open_service(url, pool_size=2, max_overflow=0, pool_timeout=20)
-    start = time.monotonic()
+        crowded = open_service(url, pool_size=2, max_overflow=0, pool_timeout=120)
 
     def store(n: int) -> bool:
         try:
@@ -295,8 +294,7 @@ def test_many_threads_share_two_connections(service: ResultsService, url: str) -
 
     with ThreadPoolExecutor(64) as threads:
         stored = list(threads.map(store, range(192)))
-    assert time.monotonic() - start < 30
-    assert sum(stored) > 100
+    assert all(stored)
     assert assert_visible_is_whole(service) == 1 + sum(stored)
 
 

@@ -7,6 +7,7 @@ import inspect
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 from prefect.blocks.core import Block
@@ -22,7 +23,12 @@ from prefect_lume.errors import (
     NotFoundError,
 )
 from prefect_lume.filesystems import LumeResultsStorage
-from prefect_lume.results.stored_files import FileMissingError, StoredFile, normal_path
+from prefect_lume.results.stored_files import (
+    FileMissingError,
+    StoredFile,
+    StoredFiles,
+    normal_path,
+)
 
 LARGE = bytes(range(256)) * 1024
 
@@ -92,21 +98,44 @@ def test_both_forms_work_where_prefect_uses_them(storage):
     assert storage.read_path("async") == b"3"
 
 
-def test_the_loop_goes_on_meanwhile(storage):
+@pytest.mark.parametrize("name", ["read", "write", "upload", "download"])
+def test_the_loop_goes_on_meanwhile(storage, monkeypatch, tmp_path, name):
     """The asynchronous methods work in a thread: other coroutines are not held up."""
-    content = bytes(32 << 20)
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(LARGE)
+    storage.write_path("a", LARGE)
+    work = getattr(StoredFiles, name)
+    begun, ticked = threading.Event(), threading.Event()
 
-    async def ticks(work):
-        task, count = asyncio.create_task(work), 0
-        while not task.done():
+    def held(*arguments, **options):
+        begun.set()
+        # It ends only if a coroutine of the same loop goes on.
+        assert ticked.wait(60), "the loop stood still"
+        return work(*arguments, **options)
+
+    monkeypatch.setattr(StoredFiles, name, held)
+
+    async def meanwhile():
+        calls = {
+            "read": lambda: storage.aread_path("a"),
+            "write": lambda: storage.awrite_path("b", LARGE),
+            "upload": lambda: storage.aupload_from_path(source, "b"),
+            "download": lambda: storage.adownload_to_path("a", target),
+        }
+        task = asyncio.create_task(calls[name]())
+        while not begun.is_set() and not task.done():
             await asyncio.sleep(0.001)
-            count += 1
-        return count, await task
+        ticked.set()
+        return await task
 
-    assert asyncio.run(ticks(storage.awrite_path("a", content)))[0] >= 5
-    count, found = asyncio.run(ticks(storage.aread_path("a")))
-    assert count >= 5
-    assert found == content
+    found = asyncio.run(meanwhile())
+    assert begun.is_set()
+    if name == "read":
+        assert found == LARGE
+    elif name == "download":
+        assert target.read_bytes() == LARGE
+    else:
+        assert storage.read_path("b") == LARGE
 
 
 def test_what_is_not_there_raises_what_prefect_expects(storage):
