@@ -100,7 +100,7 @@ async def asynchronous(values: list[float]) -> int:
 
 
 @flow
-def meet(folder: str, me: str, other: str, patience: float = 60.0) -> str:
+def meet(folder: str, me: str, other: str, patience: float = 120.0) -> str:
     """Wait until the other one has come too: both must run at the same time."""
     Path(folder, me).touch()
     deadline = time.monotonic() + patience

@@ -29,4 +29,8 @@ def work_pool(prefect_server):
     )
     yield name
     worker.terminate()
-    worker.wait(timeout=60)
+    try:
+        worker.wait(timeout=120)
+    finally:
+        # No worker outlives the test, even if it did not listen.
+        worker.kill()

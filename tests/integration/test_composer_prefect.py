@@ -240,7 +240,7 @@ def test_cancelling_the_parent_cancels_remote_subflows(
         run = _until(lambda: _run_of(client, parent.name))
         child = _until(lambda: _running_child(client, run.id))
         client.set_flow_run_state(run.id, Cancelling(), force=True)
-        thread.join(timeout=60)
+        thread.join(timeout=180)
         assert states[0].is_cancelled()
 
         def cancelled() -> bool:

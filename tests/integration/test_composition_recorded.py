@@ -39,7 +39,7 @@ def prepare(services):
 
 def check(services, deployment, runs):
     """Check what a composition left, and walk from its results to the source."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while open_recordings() and time.monotonic() < deadline:
         time.sleep(0.1)
     context = open_context(services)

@@ -167,7 +167,7 @@ def test_certificate_of_another_authority_is_a_tls_error(mysql_url, tmp_path):
 @pytest.fixture
 def mongodb(mongodb_url):
     """The Block that a person would fill in for the MongoDB-wire server."""
-    return MongoDBCredentials(uri=SecretStr(mongodb_url), timeout=5)
+    return MongoDBCredentials(uri=SecretStr(mongodb_url), timeout=60)
 
 
 @pytest.mark.service("mongodb")
@@ -220,7 +220,7 @@ def test_mongodb_tls_against_a_plain_server_is_a_tls_error(mongodb_url):
 
     parts = urlsplit(mongodb_url)
     block = MongoDBCredentials(
-        host=parts.hostname, port=parts.port, tls=True, timeout=2
+        host=parts.hostname, port=parts.port, tls=True, timeout=5
     )
     with pytest.raises(TLSError, match="TLS"):
         block.test_connection()

@@ -137,7 +137,7 @@ def test_unreachable_databases_are_named(services, tmp_path):
             description="d",
             services=LumeServices(registry=dead, home=services.home),
         )
-    away = MongoDBCredentials(host="127.0.0.1", port=1, timeout=1)
+    away = MongoDBCredentials(host="127.0.0.1", port=1, timeout=3)
     with pytest.raises(ConnectionFailedError, match=r"127\.0\.0\.1:1.*refused"):
         store_result.fn(
             {"x": 1},

@@ -10,7 +10,7 @@ from enum import Enum
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -33,6 +33,7 @@ class _Point:
     y: tuple[int, ...]
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_float_arrives_exactly(number: float) -> None:
     """A float is the same after its way through JSON, also as a numpy scalar."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 
 import pytest
 
@@ -38,12 +37,11 @@ def _bomb() -> str:
     ],
     ids=["bomb", "cycle", "wide-cycle", "lists", "mappings", "digits", "size"],
 )
+@pytest.mark.timeout(60)  # What is not limited never ends.
 def test_hostile_yaml_ends_quickly_in_a_problem(text, words):
     """Nothing that YAML can express takes long or ends in another error."""
-    began = time.monotonic()
     with pytest.raises(CompositionError, match=words):
         load_yaml(text)
-    assert time.monotonic() - began < 20
 
 
 def test_a_stream_without_end_is_cut():

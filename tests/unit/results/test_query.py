@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from random import Random
@@ -289,12 +288,11 @@ class TestRegex:
         with pytest.raises(QueryError, match=r"\$regex"):
             canonical_regex(pattern)
 
+    @pytest.mark.timeout(60)  # What takes exponential time never ends.
     def test_an_allowed_pattern_ends_soon(self):
         """The worst pattern that is let through takes no exponential time."""
-        started = time.monotonic()
         query = {"inputs.a": {"$regex": "a*a*a*b$"}}
         assert not found({"a": "a" * 150}, query)
-        assert time.monotonic() - started < 5
 
 
 class TestSortAndProjection:
