@@ -65,6 +65,14 @@ class LumeSettings(BaseSettings):
         ge=1,
         description="Registry id of the deployment that this process runs.",
     )
+    actor: str = Field(
+        default="",
+        max_length=200,
+        description=(
+            "Who changes the registry, for its history. Empty: the user and the "
+            "machine. A flow run is named besides."
+        ),
+    )
     blob_threshold: int = Field(
         default=65_536,
         ge=256,

@@ -14,6 +14,7 @@ from prefect.filesystems import LocalFileSystem, WritableFileSystem
 from sqlalchemy import Engine
 
 from prefect_lume import migrations
+from prefect_lume.config.announcing import actor, announce
 from prefect_lume.config.scheduling import SchedulingService
 from prefect_lume.credentials import LumeServices, MySQLCredentials
 from prefect_lume.errors import ConfigurationError, LumeError
@@ -125,8 +126,12 @@ class Context:
         def make() -> ModelDBService:
             from prefect_lume.registry import ModelDBService
 
-            engine = self._sql_engine(self.services.registry)
-            return ModelDBService(engine, migrate=migrations.upgrade)
+            return ModelDBService(
+                self._sql_engine(self.services.registry),
+                migrate=migrations.upgrade,
+                actor=lambda: actor(self.settings.actor),
+                on_change=announce,
+            )
 
         service: ModelDBService = self._once("registry", make)
         return service

@@ -26,11 +26,11 @@ from sqlalchemy import (
     text,
     update,
 )
-from sqlalchemy.orm import Session
 
 from prefect_lume import migrations
 from prefect_lume.errors import PermissionDeniedError, StorageError
 from prefect_lume.registry import ModelDBService, SubflowEntry, transactions
+from prefect_lume.registry.ledger import Transaction
 from prefect_lume.registry.tables import metadata
 from prefect_lume.storage.sql import get_engine
 
@@ -103,7 +103,9 @@ FORBIDDEN: list[tuple[str, dict[str, Any]]] = [
     ("deployment", {"is_live": False}),
     ("deployment", {"version": "3", "is_live": True}),
     ("deployment", {"version": "3", "is_live": False, "model_id": 999}),
-    ("project", {}),
+    ("project", {"history_id": "another"}),
+    ("project", {"project_name": "Test"}),
+    ("registry_event", {}),
     ("flow", {"flow_id": "new"}),
     ("flow", {"flow_name": "new"}),
     ("flow", {"flow_id": "new", "flow_name": "new", "project_name": "none"}),
@@ -116,7 +118,7 @@ FORBIDDEN: list[tuple[str, dict[str, Any]]] = [
 ALLOWED: list[tuple[str, dict[str, Any]]] = [
     ("model", {"fingerprint": SHA}),
     ("deployment", {"version": "3", "is_live": False}),
-    ("project", {"project_name": "Test"}),
+    ("project", {"project_name": "Test", "history_id": "another"}),
     ("flow", {"flow_id": "new", "flow_name": "new"}),
     ("flow_of_flows", {"name": "new"}),
 ]
@@ -204,7 +206,7 @@ def test_reader_reads_and_is_told_that_it_may_not_write(
         assert number is not None
         writes: list[Callable[[], Any]] = [
             lambda: reader.store_project("new"),
-            lambda: reader.set_live(number),
+            lambda: reader.promote(number - 1),
             lambda: reader.delete_flow("p"),
             lambda: reader.store_model(
                 author="x", laboratory="l", facility="f", beampath="b", description="d"
@@ -233,16 +235,16 @@ def test_real_deadlock_is_repeated(engine: Engine) -> None:
     def add(first: int, second: int) -> None:
         mine: list[int] = []
 
-        def work(session: Session) -> None:
+        def work(tx: Transaction) -> None:
             mine.append(1)
             attempts.append(1)
             one, two = (update(pair).where(pair.c.id == i) for i in (first, second))
-            session.execute(one.values(n=pair.c.n + 1))
+            tx.connection.execute(one.values(n=pair.c.n + 1))
             if len(mine) == 1:
                 meet.wait(10)
-            session.execute(two.values(n=pair.c.n + 1))
+            tx.connection.execute(two.values(n=pair.c.n + 1))
 
-        transactions.write(engine, work)
+        transactions.write(engine, work, actor="tester")
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(add, (1, 2), (2, 1)))

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import psycopg.errors
 import pymysql.err
 import pytest
-from sqlalchemy import Engine, exc, text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, Engine, exc, text
 
 from prefect_lume.errors import LumeError, NotFoundError
-from prefect_lume.registry import transactions
+from prefect_lume.registry import ModelDBService, ledger, transactions
+from prefect_lume.registry.ledger import Transaction
+from prefect_lume.registry.tables import metadata
 from prefect_lume.storage import repeat
 from prefect_lume.storage.sql import get_engine
+
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -54,12 +58,37 @@ UNIQUE = [
 LASTING = [
     pymysql.err.IntegrityError(1452, "foreign key"),
     pymysql.err.OperationalError(1045, "access denied"),
-    pymysql.err.OperationalError(2013, "lost connection"),
+    pymysql.err.OperationalError(2003, "can't connect"),
+    psycopg.OperationalError("connection refused"),
     psycopg.errors.ForeignKeyViolation("foreign key"),
     psycopg.errors.UndefinedTable("no table"),
     sqlite_error("SQLITE_FULL"),
     sqlite_error("SQLITE_CONSTRAINT_FOREIGNKEY"),
 ]
+
+
+LOST = [
+    pymysql.err.OperationalError(2006, "server has gone away"),
+    pymysql.err.OperationalError(2013, "lost connection"),
+    pymysql.err.OperationalError(1053, "server shutdown in progress"),
+    psycopg.errors.AdminShutdown("terminating connection"),
+    psycopg.errors.CannotConnectNow("starting up"),
+]
+UNREACHABLE = [
+    pymysql.err.OperationalError(2003, "can't connect"),
+    psycopg.OperationalError("connection refused"),
+]
+
+
+def do(engine: Engine, work: Callable[[Transaction], T]) -> T:
+    """Write, and return what the work returned."""
+    return transactions.write(engine, work, actor="tester")[0]
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pauses between attempts."""
+    monkeypatch.setattr(repeat, "pause", lambda _attempt: None)
 
 
 @pytest.mark.parametrize("error", TRANSIENT, ids=repr)
@@ -81,13 +110,126 @@ def test_lasting_errors(engine: Engine, error: Exception) -> None:
     """What would fail again is not repeated."""
     attempts: list[int] = []
 
-    def work(_session: Session) -> None:
+    def work(_tx: Transaction) -> None:
         attempts.append(1)
         raise wrapped(error)
 
     with pytest.raises(LumeError):
-        transactions.write(engine, work)
+        do(engine, work)
     assert len(attempts) == 1
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("error", LOST, ids=repr)
+def test_lost_connection_is_repeated(engine: Engine, error: Exception) -> None:
+    """After a lost connection the work runs again, also while the server is away."""
+    attempts: list[int] = []
+
+    def work(_tx: Transaction) -> int:
+        attempts.append(1)
+        if len(attempts) <= 3:
+            raise wrapped([error, *UNREACHABLE][len(attempts) - 1])
+        return 7
+
+    assert do(engine, work) == 7
+    assert len(attempts) == 4
+    attempts.clear()
+
+    def ask(_connection: Connection) -> int:
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise wrapped(error)
+        return 8
+
+    assert transactions.read(engine, ask) == 8
+
+
+@pytest.fixture
+def ledger_engine(tmp_path: Path) -> Iterator[Engine]:
+    engine = get_engine(f"sqlite:///{tmp_path / 'registry.db'}")
+    metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(
+            metadata.tables["model"].insert(),
+            {
+                "model_id": 1,
+                "author": "a",
+                "laboratory": "l",
+                "facility": "f",
+                "beampath": "b",
+                "description": "d",
+                "created": ledger.now(),
+                "fingerprint": "ab" * 32,
+            },
+        )
+    yield engine
+    engine.dispose()
+
+
+def lose_first_commit(engine: Engine, *, happened: bool) -> None:
+    """Let the first COMMIT's connection be lost, after or before it has happened."""
+    lost: list[int] = []
+    commit = engine.dialect.do_commit
+
+    def do_commit(connection: Any) -> None:
+        if happened or lost:
+            commit(connection)
+        else:
+            engine.dialect.do_rollback(connection)
+        if not lost:
+            lost.append(1)
+            raise wrapped(LOST[1])
+
+    engine.dialect.do_commit = do_commit  # type: ignore[method-assign]
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("happened", [True, False])
+def test_lost_commit_happens_once(ledger_engine: Engine, happened: bool) -> None:
+    """Whether a COMMIT that got no answer has happened or not: it did once at last."""
+    lose_first_commit(ledger_engine, happened=happened)
+    results: list[int] = []
+
+    def work(tx: Transaction) -> int:
+        tx.lock_model(1)
+        tx.record("model", 1, "model.tried")
+        results.append(len(results))
+        return results[-1]
+
+    result, events = transactions.write(ledger_engine, work, actor="me", reason="why")
+    with ledger_engine.connect() as connection:
+        rows = connection.execute(text("SELECT number, kind FROM registry_event")).all()
+        revision = connection.execute(text("SELECT revision FROM model")).scalar_one()
+    assert rows == [(1, "model.tried")]
+    assert revision == 1
+    assert [(event.number, event.actor, event.reason) for event in events] == [
+        (1, "me", "why")
+    ]
+    assert result == (0 if happened else len(results) - 1)
+
+
+@pytest.mark.usefixtures("quick")
+def test_lost_deletion_is_no_error(ledger_engine: Engine) -> None:
+    """What a second attempt does not find, since the first one did it, is done."""
+    lose_first_commit(ledger_engine, happened=True)
+    engine = ledger_engine
+    seen = transactions.has_happened
+    asked: list[bool] = []
+
+    def late(connection: Connection, change_id: str) -> bool:
+        # As if the lost COMMIT arrived between the question and the look.
+        asked.append(len(asked) > 0 and seen(connection, change_id))
+        return asked[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(transactions, "has_happened", late)
+        service = ModelDBService(engine)
+        service.delete_model(1)
+    assert asked == [False, True]
+    assert service.get_models() == []
+    assert [event.kind for event in service.get_history(model_id=1)] == [
+        "model.deleted"
+    ]
 
 
 @pytest.mark.parametrize("error", [TRANSIENT[0], UNIQUE[0]], ids=repr)
@@ -95,15 +237,15 @@ def test_whole_transaction_is_repeated(engine: Engine, error: Exception) -> None
     """What a failed attempt wrote is gone before the next one begins."""
     counts: list[int] = []
 
-    def work(session: Session) -> int:
-        count = session.scalar(text("SELECT count(*) FROM log"))
+    def work(tx: Transaction) -> int:
+        count = tx.connection.scalar(text("SELECT count(*) FROM log"))
         counts.append(count)
-        session.execute(text("INSERT INTO log (n) VALUES (1)"))
+        tx.connection.execute(text("INSERT INTO log (n) VALUES (1)"))
         if len(counts) < 3:
             raise wrapped(error)
         return 7
 
-    assert transactions.write(engine, work) == 7
+    assert do(engine, work) == 7
     assert counts == [0, 0, 0]
     found = transactions.read(
         engine, lambda s: s.scalars(text("SELECT n FROM log")).all()
@@ -111,29 +253,29 @@ def test_whole_transaction_is_repeated(engine: Engine, error: Exception) -> None
     assert found == [1]
 
 
-def test_attempts_are_bounded(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A deadlock that never ends is reported after ten attempts."""
-    monkeypatch.setattr(repeat, "pause", lambda _attempt: None)
+@pytest.mark.usefixtures("quick")
+def test_attempts_are_bounded(engine: Engine) -> None:
+    """A deadlock that never ends is reported after a hundred attempts."""
     attempts: list[int] = []
 
-    def work(_session: Session) -> None:
+    def work(_tx: Transaction) -> None:
         attempts.append(1)
         raise wrapped(TRANSIENT[0])
 
     with pytest.raises(LumeError, match="Deadlock"):
-        transactions.write(engine, work)
-    assert len(attempts) == 10
+        do(engine, work)
+    assert len(attempts) == 100
 
 
 def test_errors_of_ours_roll_back_and_pass(engine: Engine) -> None:
     """An error that the work raises undoes what it wrote, and is not repeated."""
 
-    def work(session: Session) -> None:
-        session.execute(text("INSERT INTO log (n) VALUES (1)"))
+    def work(tx: Transaction) -> None:
+        tx.connection.execute(text("INSERT INTO log (n) VALUES (1)"))
         raise NotFoundError("flow", "x")
 
     with pytest.raises(NotFoundError):
-        transactions.write(engine, work)
+        do(engine, work)
     counted = transactions.read(
         engine, lambda s: s.scalar(text("SELECT count(*) FROM log"))
     )
