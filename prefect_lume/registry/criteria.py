@@ -50,7 +50,6 @@ _INTERNAL: Final = {
     "fingerprint",
     "history_id",
     "live_model_id",
-    "lock",
     "revision",
     "search_text",
 }

@@ -30,6 +30,7 @@ from prefect_lume.registry.tables import (
     DeploymentTagRow,
     EventRow,
     FlowRow,
+    LockRow,
     ModelRow,
     ModelTagRow,
     ProjectRow,
@@ -104,6 +105,12 @@ _TAGS: Final = (
     .correlate(DeploymentRow)
     .scalar_subquery()
 )
+_HAS_LOCK: Final = (
+    select(LockRow.deployment_id)
+    .where(LockRow.deployment_id == DeploymentRow.deployment_id)
+    .correlate(DeploymentRow)
+    .exists()
+)
 _ALIASES: Final = (
     select(_ObjectOf(AliasRow.alias, AliasRow.deployment_id))
     .where(AliasRow.deployment_id == DeploymentRow.deployment_id)
@@ -150,7 +157,7 @@ DEPLOYMENT: Final[tuple[Column, ...]] = (
     DeploymentRow.description,
     DeploymentRow.retired,
     DeploymentRow.parent_deployment_id,
-    DeploymentRow.lock.is_not(None).label("has_lock"),
+    _HAS_LOCK.label("has_lock"),
     _ALIASES.label("aliases"),
     _TAGS.label("tags"),
     _served_flows().label("flows"),
@@ -197,8 +204,13 @@ def deployments(*, lock: bool = False) -> Select[Any]:
     Args:
         lock: Whether to read the locks, too.
     """
-    columns = (*DEPLOYMENT, DeploymentRow.lock) if lock else DEPLOYMENT
-    return select(*columns).join(DeploymentRow.model)
+    if not lock:
+        return select(*DEPLOYMENT).join(DeploymentRow.model)
+    return (
+        select(*DEPLOYMENT, LockRow.lock)
+        .join(DeploymentRow.model)
+        .outerjoin(DeploymentRow.lock)
+    )
 
 
 def projects() -> Select[Any]:

@@ -45,6 +45,8 @@ _OPTIONS: Final = {
 }
 
 
+#: A table that holds one row at most for a row of another one.
+_BESIDE: Final = {**_OPTIONS, "sqlite_autoincrement": False}
 #: Tables whose rows are found by what they join and need no number of their own.
 _ASSOCIATION: Final = {
     **_OPTIONS,
@@ -115,7 +117,6 @@ class DeploymentRow(Base):
     image: Mapped[str | None] = mapped_column(ExactString(1024))
     is_live: Mapped[bool] = mapped_column(Boolean)
     entrypoints: Mapped[dict[str, str] | None] = mapped_column(PLAIN_JSON)
-    lock: Mapped[str | None] = mapped_column(ExactText)
     description: Mapped[str] = mapped_column(ExactString(4000), server_default="")
     retired: Mapped[datetime | None] = mapped_column(UTCDateTime)
     """When it was taken out of use. NULL: it may be made live."""
@@ -136,6 +137,9 @@ class DeploymentRow(Base):
     flows: Mapped[list[FlowRow]] = relationship(
         back_populates="deployment", passive_deletes="all", lazy="raise"
     )
+    lock: Mapped[LockRow | None] = relationship(
+        back_populates="deployment", passive_deletes=True, lazy="raise"
+    )
     aliases: Mapped[list[AliasRow]] = relationship(
         back_populates="deployment", passive_deletes=True, lazy="raise"
     )
@@ -150,6 +154,29 @@ class DeploymentRow(Base):
         Index(None, "sha256"),
         _OPTIONS,
     )
+
+
+class LockRow(Base):
+    """The resolved environment of a deployment.
+
+    A table of its own, as it may be megabytes: SQLite walks through a long value to
+    reach the columns behind it, and nobody who lists deployments wants to read it.
+    """
+
+    __tablename__ = "deployment_lock"
+
+    deployment_id: Mapped[int] = mapped_column(
+        ForeignKey("deployment.deployment_id", ondelete="CASCADE"),
+        primary_key=True,
+        autoincrement=False,
+    )
+    lock: Mapped[str] = mapped_column(ExactText)
+
+    deployment: Mapped[DeploymentRow] = relationship(
+        back_populates="lock", lazy="raise"
+    )
+
+    __table_args__ = (_BESIDE,)
 
 
 class AliasRow(Base):
@@ -340,6 +367,7 @@ metadata = Base.metadata
 #: The tables themselves, for statements that write.
 MODELS: Final = metadata.tables["model"]
 DEPLOYMENTS: Final = metadata.tables["deployment"]
+LOCKS: Final = metadata.tables["deployment_lock"]
 ALIASES: Final = metadata.tables["deployment_alias"]
 DEPLOYMENT_TAGS: Final = metadata.tables["deployment_tag"]
 MODEL_TAGS: Final = metadata.tables["model_tag"]

@@ -1,4 +1,4 @@
-"""The registry's history; aliases, tags, descriptions, retirement and lineage.
+"""The registry's history; aliases, tags, descriptions, lineage; locks on their own.
 
 Revision ID: 0004
 Revises: 0003
@@ -113,6 +113,7 @@ def upgrade() -> None:
             op.create_index(name, table, [indexed], unique=unique)
     tables = _tables()
     for new, create in (
+        ("deployment_lock", _create_locks),
         ("deployment_alias", _create_aliases),
         ("deployment_tag", lambda: _create_tags("deployment")),
         ("model_tag", lambda: _create_tags("model")),
@@ -120,6 +121,8 @@ def upgrade() -> None:
     ):
         if new not in tables:
             create()
+    if "lock" in _columns("deployment") or op.get_context().as_sql:
+        _move_locks()
     if not op.get_context().as_sql:
         connection = op.get_bind()
         _gather_words(connection, "model", "model_id", _MODEL_WORDS)
@@ -127,6 +130,41 @@ def upgrade() -> None:
         _name_histories(connection)
         _begin_history(connection, "model", "model_id")
         _begin_history(connection, "project", "history_id")
+
+
+def _create_locks() -> None:
+    op.create_table(
+        "deployment_lock",
+        sa.Column("deployment_id", sa.Integer, nullable=False, autoincrement=False),
+        sa.Column("lock", _text(), nullable=False),
+        sa.PrimaryKeyConstraint("deployment_id", name="pk_deployment_lock"),
+        sa.ForeignKeyConstraint(
+            ["deployment_id"],
+            ["deployment.deployment_id"],
+            name="fk_deployment_lock_deployment_id",
+            ondelete="CASCADE",
+        ),
+        **{**_options(numbered=True), "sqlite_autoincrement": False},
+    )
+
+
+_DEPLOYMENT: Final = sa.table(
+    "deployment", sa.column("deployment_id"), sa.column("lock")
+)
+_LOCK: Final = sa.table(
+    "deployment_lock", sa.column("deployment_id"), sa.column("lock")
+)
+
+
+def _move_locks() -> None:
+    there = sa.select(_LOCK.c.deployment_id).where(
+        _LOCK.c.deployment_id == _DEPLOYMENT.c.deployment_id
+    )
+    locked = sa.select(_DEPLOYMENT.c.deployment_id, _DEPLOYMENT.c.lock).where(
+        _DEPLOYMENT.c.lock.is_not(None), ~there.exists()
+    )
+    op.execute(_LOCK.insert().from_select(["deployment_id", "lock"], locked))
+    op.drop_column("deployment", "lock")
 
 
 def _create_aliases() -> None:
@@ -312,6 +350,14 @@ def _begin_history(connection: sa.Connection, name: str, key: str) -> None:
 def downgrade() -> None:
     """Take away what this revision added. History, aliases and tags are lost."""
     tables = _tables()
+    if "lock" not in _columns("deployment") or op.get_context().as_sql:
+        op.add_column("deployment", sa.Column("lock", _text(), nullable=True))
+    if "deployment_lock" in tables or op.get_context().as_sql:
+        lock = sa.select(_LOCK.c.lock).where(
+            _LOCK.c.deployment_id == _DEPLOYMENT.c.deployment_id
+        )
+        op.execute(_DEPLOYMENT.update().values(lock=lock.scalar_subquery()))
+        op.drop_table("deployment_lock")
     for name in ("registry_event", "model_tag", "deployment_tag", "deployment_alias"):
         if name in tables or op.get_context().as_sql:
             op.drop_table(name)

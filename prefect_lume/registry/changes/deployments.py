@@ -12,7 +12,13 @@ from prefect_lume.errors import ConflictError, clip, name_list
 from prefect_lume.registry import criteria as by
 from prefect_lume.registry.changes import flows, labels, live
 from prefect_lume.registry.ledger import MODEL, Transaction, now
-from prefect_lume.registry.tables import DEPLOYMENTS, AliasRow, DeploymentRow, FlowRow
+from prefect_lume.registry.tables import (
+    DEPLOYMENTS,
+    LOCKS,
+    AliasRow,
+    DeploymentRow,
+    FlowRow,
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,7 @@ _LOOK: Final = (
     )
 )
 _INSERT: Final = insert(DEPLOYMENTS)
+_INSERT_LOCK: Final = insert(LOCKS)
 _MODEL_OF: Final = select(DEPLOYMENTS.c.model_id).where(
     DEPLOYMENTS.c.deployment_id == bindparam("deployment_id")
 )
@@ -133,7 +140,6 @@ def _insert(tx: Transaction, new: NewDeployment) -> int:
         "image": new.image,
         "is_live": new.is_live,
         "entrypoints": dict(new.entrypoints),
-        "lock": new.lock,
         "description": new.description,
         "retired": None,
         "parent_deployment_id": new.parent_deployment_id,
@@ -141,6 +147,9 @@ def _insert(tx: Transaction, new: NewDeployment) -> int:
     }
     key = tx.connection.execute(_INSERT, row).inserted_primary_key
     assert key is not None
+    if new.lock is not None:
+        lock = {"deployment_id": key[0], "lock": new.lock}
+        tx.connection.execute(_INSERT_LOCK, lock)
     return int(key[0])
 
 
