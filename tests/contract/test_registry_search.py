@@ -44,7 +44,7 @@ WORDS = [
         "Z",
         "z",
     ),
-    *("é", "É", "e\u0301", "ß", "SS", "İ", "i", "ı", "K", "\u212a", "ﬁ", "ａ"),
+    *("é", "É", "e\u0301", "ß", "SS", "İ", "i", "ı", "K", "\u212a", "ﬁ", "ａ"),  # noqa: RUF001
     *("🜚", "a🜚", "\uffff", "\ue000", "\U0010ffff", "\u200b"),
     *(
         "%",
@@ -116,7 +116,7 @@ def add_model(connection: Connection, contents: Contents, number: int, **values:
         **values,
     }
     tags = row.pop("tags", {})
-    words = "author laboratory facility beampath description".split()
+    words = ["author", "laboratory", "facility", "beampath", "description"]
     text = "\n".join(row[word] for word in words if row[word]).casefold()
     stored = {**row, "fingerprint": f"{number:064}", "search_text": text}
     connection.execute(tables.ModelRow.__table__.insert(), stored)
@@ -148,7 +148,7 @@ def add_deployment(
         **values,
     }
     more = {name: row.pop(name, {}) for name in ("tags", "aliases", "flows")}
-    words = "version package_import_name source image".split()
+    words = ["version", "package_import_name", "source", "image"]
     text = "\n".join(row[word] for word in words if row[word]).casefold()
     connection.execute(
         tables.DeploymentRow.__table__.insert(), {**row, "search_text": text}
@@ -390,7 +390,7 @@ def word(draw: Any, text: str) -> str:
 
 
 @st.composite
-def tests(draw: Any, fields: dict[str, tuple[str, Values]]) -> tuple[str, Answer]:
+def asked_of(draw: Any, fields: dict[str, tuple[str, Values]]) -> tuple[str, Answer]:
     """One test, as text and as what is right."""
     name = draw(st.sampled_from(sorted(fields)))
     kind, values = fields[name]
@@ -511,7 +511,7 @@ def filters(
             inner.map(lambda one: (f"NOT ({one[0]})", lambda row: not one[1](row))),
         )
 
-    return st.recursive(tests(fields), joined, max_leaves=6)
+    return st.recursive(asked_of(fields), joined, max_leaves=6)
 
 
 def thorough(examples: int) -> Callable[[Any], Any]:
@@ -561,3 +561,310 @@ def test_any_filter_of_models_is_answered_right(
         assert search.count_models(connection, text) == len(expected), text
 
     check()
+
+
+@pytest.fixture
+def statements(engine: Engine) -> Iterator[list[str]]:
+    """The statements that were sent."""
+    sent: list[str] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if not statement.startswith("BEGIN"):
+            sent.append(statement)
+
+    event.listen(engine, "before_cursor_execute", note)
+    yield sent
+    event.remove(engine, "before_cursor_execute", note)
+
+
+def test_a_page_is_one_statement(connection: Connection, statements: list[str]) -> None:
+    """Whatever is asked and however much is found, one statement is sent."""
+    filled(connection, 5)
+    statements.clear()
+    asked = (
+        "laboratory IN ('slac', 'desy') AND (tags.stage LIKE '%' OR NOT alias = 'x')"
+        " AND text CONTAINS '' AND NOT flow = 'f' AND NOT is_live"
+    )
+    for limit in (1, 1000):
+        search.deployments(connection, asked, order_by="laboratory, image", limit=limit)
+        search.models(connection, "is_live OR version != 'x'", limit=limit)
+    search.count_deployments(connection, asked)
+    assert len(statements) == 5
+
+
+def test_issue_example_is_answered(connection: Connection) -> None:
+    """The example of the language finds what a person would expect."""
+    contents = Contents()
+    add_model(connection, contents, 1)
+    add_model(connection, contents, 2, laboratory="desy")
+    beamtime = {"tags": {"stage": "beamtime"}, "deploy_date": START + timedelta(days=1)}
+    add_deployment(connection, contents, 1, 1, **beamtime)
+    add_deployment(connection, contents, 2, 1, **{**beamtime, "deploy_date": START})
+    add_deployment(connection, contents, 3, 1, **beamtime, retired=START)
+    add_deployment(connection, contents, 4, 2, **beamtime)
+    add_deployment(
+        connection,
+        contents,
+        5,
+        1,
+        aliases=["candidate"],
+        deploy_date=START + timedelta(days=1),
+    )
+    add_deployment(connection, contents, 6, 1, deploy_date=START + timedelta(days=1))
+    asked = (
+        "laboratory = 'slac' AND (tags.stage = 'beamtime' OR alias = 'candidate')"
+        " AND NOT retired AND deploy_date >= '2026-03-29'"
+    )
+    assert search.deployments(connection, asked).ids == (1, 5)
+
+
+def test_times_are_exact_where_clocks_change(connection: Connection) -> None:
+    """In the hour that comes twice and the one that is left out, moments are exact."""
+    contents = Contents()
+    add_model(connection, contents, 1)
+    # Europe/Berlin: on 25 October 2026 at 01:00 UTC it is 02:00 for the second time.
+    moments = [datetime(2026, 10, 25, hour, 30, tzinfo=UTC) for hour in (0, 1)]
+    moments.append(datetime(2026, 3, 29, 1, 30, tzinfo=UTC))
+    for number, moment in enumerate(moments, 1):
+        add_deployment(connection, contents, number, 1, deploy_date=moment)
+    for asked, expected in {
+        "= '2026-10-25T02:30:00+02:00'": (1,),
+        "= '2026-10-25T02:30:00+01:00'": (2,),
+        "= '2026-10-25T00:30Z'": (1,),
+        "= '2026-03-29T02:30+01:00'": (3,),
+        "= '2026-03-29T03:30+02:00'": (3,),
+        "= '2026-10-25'": (1, 2),
+        "< '0001-01-01'": (),
+        "> '0001-01-01T00:00:00Z'": (1, 2, 3),
+        "<= '9999-12-31'": (1, 2, 3),
+        "< '9999-12-31T23:59:59.999999Z'": (1, 2, 3),
+    }.items():
+        found = search.deployments(connection, f"deploy_date {asked}")
+        assert found.ids == expected, asked
+
+
+def test_now_and_ago_are_measured_from_the_search(connection: Connection) -> None:
+    """``now`` and ``'7 days ago'`` are moments before the first page."""
+    contents = Contents()
+    add_model(connection, contents, 1)
+    now = datetime.now(UTC)
+    for number, days in enumerate((-1, 1, 6, 8), 1):
+        moment = now - timedelta(days=days)
+        add_deployment(connection, contents, number, 1, deploy_date=moment)
+    for asked, expected in {
+        "> now": (1,),
+        "<= 'now'": (2, 3, 4),
+        "BETWEEN '7 days ago' AND now": (2, 3),
+        "< '1 week ago'": (4,),
+        "< '999999 weeks ago'": (),
+    }.items():
+        found = search.deployments(connection, f"deploy_date {asked}")
+        assert found.ids == expected, asked
+
+
+# --- nothing gets in --------------------------------------------------------------
+
+INJECTIONS = [
+    "' OR 1=1 --",
+    "'; DROP TABLE deployment; --",
+    "x' UNION SELECT 1 --",
+    '" OR ""="',
+    "\\' OR 1=1 #",
+    "`; SELECT 1; `",
+    "%' OR '%'='",
+    "1; DELETE FROM deployment",
+    "/* */ OR 1=1",
+    "${jndi}",
+    "%(x)s :x ? $1",
+]
+
+
+def test_sql_in_a_value_is_only_text(connection: Connection) -> None:
+    """SQL in any literal matches nothing but the very same text."""
+    rows = filled(connection, 6)
+    add_deployment(connection, rows, 100, 1, version=INJECTIONS[0])
+    for text in INJECTIONS:
+        value = search.quoted(text)
+        for asked in (
+            f"author = {value}",
+            f"version IN ({value}, {value})",
+            f"source CONTAINS {value}",
+            f"image LIKE {value}",
+            f"description ILIKE {value}",
+            f"alias = {value} OR flow = {value} OR project = {value}",
+            f"tags.stage = {value} OR model.tags.stage LIKE {value}",
+            f"tags.`{text.replace('`', '``')}` IS NOT NULL",
+            f"text CONTAINS {value}",
+            f"version BETWEEN {value} AND {value}",
+        ):
+            expected = (100,) if text == INJECTIONS[0] and "version" in asked else ()
+            if text == INJECTIONS[0] and "text" in asked:
+                expected = (100,)
+            assert search.deployments(connection, asked).ids == expected, asked
+    assert search.count_deployments(connection) == len(rows.deployments)
+
+
+def test_sql_outside_a_value_is_refused(connection: Connection) -> None:
+    """SQL in the place of a field, an operator, an order or a token is an error."""
+    filled(connection, 6)
+    for text in INJECTIONS:
+        for asked in (text, f"{text} = 'x'", f"version {text}", f"model.{text} = 'x'"):
+            with pytest.raises(InvalidInputError):
+                search.deployments(connection, asked)
+        with pytest.raises(InvalidInputError):
+            search.deployments(connection, order_by=text)
+        with pytest.raises(InvalidInputError):
+            search.models(connection, page_token=text)
+    assert search.count_deployments(connection) == 49
+
+
+def test_longest_filters_are_answered(connection: Connection) -> None:
+    """Filters at the limits of length, terms and depth work, on every database."""
+    rows = filled(connection, 7).deployments
+    everything = tuple(rows)
+    for many in (
+        " AND ".join(["NOT image='x'"] * 500),
+        " OR ".join(["tags.a = 'b'"] * 499 + ["model_id > 0"]),
+        " AND ".join(["NOT tag.a='b'"] * 500),
+        "NOT alias IN (" + ", ".join(["'x'"] * 500) + ")",
+        f"NOT source LIKE '{'%a_' * 3_000}'",
+        f"NOT source CONTAINS '{'🜚' * 9_000}'",
+        f"NOT image ILIKE '{'%aZ' * 3_000}'",
+    ):
+        assert search.deployments(connection, many).ids == everything, many[:60]
+    for leaf in ("image = 'x'", "NOT tags.stage = 'x'", "NOT text CONTAINS 'x y z'"):
+        deep = leaf
+        for level in range(49):
+            word = "AND" if level % 2 else "OR"
+            deep = f"NOT {leaf} {word} ({deep})"
+        found = search.count_deployments(connection, deep)
+        opposite = search.count_deployments(connection, f"NOT ({deep})")
+        assert found + opposite == len(rows)
+
+
+# --- order and pages --------------------------------------------------------------
+
+ORDERS = [
+    "deployment_id",
+    "deployment_id DESC",
+    "deploy_date desc",
+    "laboratory, version DESC",
+    "version",
+    "image DESC, source",
+    "asset_dir",
+    "retired DESC, deploy_date",
+    "parent_deployment_id, is_live DESC",
+    "description DESC",
+    "model.description, model.created DESC, sha256",
+    "is_live DESC, model_id",
+]
+
+
+def in_order(rows: dict[int, Row], order: str) -> list[int]:
+    """Sort as the documentation says: by one column at a time, the last one first."""
+    parts = [part.split() for part in order.split(",")]
+    falling = len(parts[-1]) > 1
+    found = sorted(rows, reverse=falling)
+    for part in reversed(parts):
+        name = part[0].removeprefix("model.")
+        model = name not in OF_DEPLOYMENT or part[0] != name
+
+        def value(number: int, name: str = name, model: bool = model) -> Any:
+            row = rows[number]["model"] if model else rows[number]
+            cut = isinstance(row[name], str) and name in {
+                "asset_dir",
+                "source",
+                "image",
+                "description",
+            }
+            return row[name][:250] if cut else row[name]
+
+        there = [n for n in found if value(n) is not None]
+        missing = [n for n in found if value(n) is None]
+        down = len(part) > 1 and part[1].lower() == "desc"
+        # Equal ones keep their places, in either direction.
+        found = sorted(there, key=value, reverse=down) + missing
+    return found
+
+
+def pages(connection: Connection, size: int, order: str, where: str = "") -> list[int]:
+    found: list[int] = []
+    token = None
+    while True:
+        page = search.deployments(
+            connection, where, order_by=order, limit=size, page_token=token
+        )
+        found += page.ids
+        token = page.next_page_token
+        if token is None:
+            return found
+        assert len(page.ids) == size
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_rows_come_in_order(connection: Connection, order: str) -> None:
+    """Any column orders by code point, NULL last; pages of any size give the same."""
+    rows = filled(connection, 8).deployments
+    expected = in_order(rows, order)
+    for size in (1, 7, 49, 1000):
+        assert pages(connection, size, order) == expected
+    assert pages(connection, 3, order.split(",")) == expected  # type: ignore[arg-type]
+
+
+def test_pages_are_complete_while_rows_are_inserted(connection: Connection) -> None:
+    """What was there at the start comes once, in order, whatever is added meanwhile."""
+    contents = filled(connection, 9)
+    before = list(contents.deployments)
+    chance = random.Random(9)
+    for order in ("version", "deploy_date DESC", "image DESC, version"):
+        expected = [n for n in in_order(contents.deployments, order) if n in before]
+        found: list[int] = []
+        token = None
+        while True:
+            page = search.deployments(
+                connection, order_by=order, limit=4, page_token=token
+            )
+            found += page.ids
+            number = 1 + max(contents.deployments)
+            add_deployment(
+                connection,
+                contents,
+                number,
+                chance.randint(1, 8),
+                version=f"{chance.choice(WORDS)}{number}",
+                deploy_date=chance.choice(MOMENTS),
+                image=chance.choice([None, *WORDS]),
+            )
+            token = page.next_page_token
+            if token is None:
+                break
+        assert len(set(found)) == len(found)
+        assert [number for number in found if number in before] == expected
+
+
+def test_models_have_orders_and_pages(connection: Connection) -> None:
+    """Models are paged as deployments are."""
+    rows = filled(connection, 10).models
+    expected = sorted(rows, key=lambda n: (rows[n]["created"], n), reverse=True)
+    found: list[int] = []
+    token = None
+    while token is not None or not found:
+        page = search.models(
+            connection, order_by="created DESC", limit=3, page_token=token
+        )
+        found += page.ids
+        token = page.next_page_token
+    assert found == expected
+
+
+def test_a_deleted_row_does_not_end_the_pages(connection: Connection) -> None:
+    """The next page begins where the last one ended, though its last row is gone."""
+    contents = Contents()
+    add_model(connection, contents, 1)
+    for number in range(1, 6):
+        add_deployment(connection, contents, number, 1)
+    page = search.deployments(connection, limit=2)
+    table = tables.DeploymentRow.__table__
+    connection.execute(table.delete().where(table.c.deployment_id == 2))
+    rest = search.deployments(connection, limit=2, page_token=page.next_page_token)
+    assert rest.ids == (3, 4)

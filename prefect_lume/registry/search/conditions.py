@@ -109,7 +109,9 @@ class Conditions:
         if term.field.kind is Kind.WORDS:
             return self._words(term)
         if term.field.kind is Kind.LIVE:
-            return self._live(term.values[0] is not term.absent, term)
+            if term.asked == "any":
+                return false() if term.absent else true()
+            return self._live(term.values[0] is not term.absent)
         if term.field.link is not None:
             return self._linked(term)
         column = term.field.column
@@ -168,10 +170,8 @@ class Conditions:
     def _has(self, column: ColumnElement[Any], part: str) -> Condition:
         return self._texts.contains(func.coalesce(column, ""), part)
 
-    def _live(self, wanted: bool, term: Term) -> Condition:
+    def _live(self, wanted: bool) -> Condition:
         live = DEPLOYMENT.c.live_model_id
-        if term.asked == "any":
-            return false() if term.absent else true()
         if self._target == "model":
             deployment = DEPLOYMENT.alias()
             found = exists().where(deployment.c.live_model_id == MODEL.c.model_id)
