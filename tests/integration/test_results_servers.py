@@ -118,7 +118,18 @@ def _store_in_child(url: str, first: int, queue: Any) -> None:
     queue.put(results.count("p", {"inputs.n": {"$gte": first, "$lt": first + 5}}))
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+# A spawned process inherits nothing: one server of each kind shows that it works.
+@pytest.mark.parametrize(
+    ("url", "method"),
+    [
+        *(pytest.param(*name.values, "fork", marks=name.marks) for name in SERVERS),
+        ("sqlite", "fork"),
+        ("sqlite", "spawn"),
+        pytest.param("mariadb", "spawn", marks=pytest.mark.service("mariadb")),
+        pytest.param("mongodb", "spawn", marks=pytest.mark.service("mongodb")),
+    ],
+    indirect=["url"],
+)
 def test_processes_store_side_by_side(url: str, method: str) -> None:
     """Forked and spawned processes write to one database without disturbance."""
     open_store(url).collections()
@@ -130,7 +141,7 @@ def test_processes_store_side_by_side(url: str, method: str) -> None:
     ]
     for child in children:
         child.start()
-    assert [queue.get(timeout=60) for _ in children] == [5, 5]
+    assert [queue.get(timeout=120) for _ in children] == [5, 5]
     for child in children:
         child.join(60)
         # Not its exit code: Prefect's exit handlers fail in a forked child when the

@@ -231,6 +231,15 @@ def test_another_process_reads_and_hits_the_cache(services, block, run, tmp_path
         assert content["prefect_lume"] == 1
 
 
+# One database is enough where no other process reads what was stored.
+ONE = pytest.mark.parametrize(
+    "services",
+    [pytest.param("mongodb", marks=pytest.mark.service("mongodb"))],
+    indirect=True,
+)
+
+
+@ONE
 def test_user_code_need_not_know(services, block, run):
     """Named in the environment, it keeps the results of code without any of ours."""
     names = {
@@ -247,6 +256,7 @@ def test_user_code_need_not_know(services, block, run):
     assert sorted(results.distinct(block, "flow_run_id")) == sorted(runs)
 
 
+@ONE
 def test_the_server_lists_the_block_for_its_ui(prefect_server, block):
     """The server knows name, description, example, logo and fields of the Block."""
     with get_client(sync_client=True) as client:
