@@ -35,7 +35,9 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch):
     pytester.makepyfile(lume_service_plugin_copy=PLUGIN.read_text("utf-8"))
     # Without the plugins of all that is installed, each run starts in half the time.
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
-    pytester.makeini("[pytest]\naddopts = -p xdist.plugin -p lume_service_plugin_copy\n")
+    pytester.makeini(
+        "[pytest]\naddopts = -p xdist.plugin -p lume_service_plugin_copy\n"
+    )
     pytester.syspathinsert()
     # For the processes of tests that start some.
     monkeypatch.setenv("PYTHONPATH", str(pytester.path))
