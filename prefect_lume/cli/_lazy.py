@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 
 class LazyGroup(click.Group):
@@ -47,3 +48,15 @@ class LazyGroup(click.Group):
         rows = [(name, self.lazy[name][1]) for name in self.list_commands(ctx)]
         with formatter.section("Commands"):
             formatter.write_dl(rows)
+
+    def shell_complete(
+        self, ctx: click.Context, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        """Return the commands that begin so, without importing them."""
+        found = [
+            CompletionItem(name, help=self.lazy[name][1])
+            for name in self.list_commands(ctx)
+            if name.startswith(incomplete)
+        ]
+        # Past click.Group's own, which imports every command for its help line.
+        return found + click.Command.shell_complete(self, ctx, incomplete)

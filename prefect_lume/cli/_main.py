@@ -20,6 +20,10 @@ COMMANDS: Final = {
         "prefect_lume.cli.compose",
         "Check a flow-of-flows and draw it, or run it.",
     ),
+    "completion": (
+        "prefect_lume.cli.completion",
+        "Print the script that lets a shell complete this command.",
+    ),
     "db": ("prefect_lume.cli.db", "Create or upgrade the SQL database's tables."),
     "demo": (
         "prefect_lume.cli.demo",
