@@ -237,3 +237,15 @@ class SubflowError(LumeError):
         noun = "subflow" if len(lines) == 1 else "subflows"
         head = f"{len(lines)} {noun} of {parent!r} did not complete:"
         super().__init__("\n  - ".join([head, *lines]))
+
+
+class FlowRunError(LumeError):
+    """The run of a flow did not complete, so that it has no result.
+
+    Attributes:
+        flow_run_id: Prefect's id of the run.
+    """
+
+    def __init__(self, flow_run_id: str, message: str) -> None:
+        self.flow_run_id = flow_run_id
+        super().__init__(message)

@@ -269,8 +269,10 @@ def _parents(
 def _deployment(context: Context, number: int | None) -> DeploymentRecord | None:
     if number is None:
         return None
-    found = context.model_db_service().get_deployments(deployment_id=number)
-    return found[0] if found else None
+    try:
+        return context.model_db_service().get_deployment(deployment_id=number)
+    except NotFoundError:
+        return None
 
 
 def _project_of(context: Context, number: int, flow_name: str) -> str | None:

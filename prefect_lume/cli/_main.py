@@ -25,13 +25,29 @@ COMMANDS: Final = {
         "Print the script that lets a shell complete this command.",
     ),
     "db": ("prefect_lume.cli.db", "Create or upgrade the SQL database's tables."),
+    "deployments": (
+        "prefect_lume.cli.registry.deployments",
+        "Show and change the registry's deployments.",
+    ),
     "demo": (
         "prefect_lume.cli.demo",
         "Run the main job on the built-in example.",
     ),
+    "flows": (
+        "prefect_lume.cli.registry.flows",
+        "Show and remove the registry's flows and flows-of-flows.",
+    ),
     "import": (
         "prefect_lume.cli.import_",
         "Take over the results of another system.",
+    ),
+    "models": (
+        "prefect_lume.cli.registry.models",
+        "Show and change the registry's models.",
+    ),
+    "projects": (
+        "prefect_lume.cli.registry.projects",
+        "Show and change the registry's projects.",
     ),
     "results": (
         "prefect_lume.cli.results",

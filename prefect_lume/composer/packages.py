@@ -80,7 +80,7 @@ def _unpack(deployment: DeploymentRecord, packages_path: Path) -> None:
     from prefect_lume.packages import inspect_source, unpack
 
     name, wanted = deployment.package_import_name, deployment.version
-    source = inspect_source(deployment.source)
+    source = inspect_source(_local(deployment, packages_path))
     folder = unpack(source, packages_path, sha256=deployment.sha256)
     loaded = sys.modules.get(name)
     where = str(getattr(loaded, "__file__", "") or "")
@@ -93,6 +93,17 @@ def _unpack(deployment: DeploymentRecord, packages_path: Path) -> None:
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
+
+
+def _local(deployment: DeploymentRecord, packages_path: Path) -> str:
+    """Return where a deployment's source is on this machine; fetch it if need be."""
+    from prefect_lume.packages.downloads import download, is_remote
+
+    if not is_remote(deployment.source):
+        return deployment.source
+    kept = packages_path / "sources"
+    found = sorted((kept / deployment.sha256).glob("[!.]*"))
+    return str(found[0] if found else download(deployment.source, kept))
 
 
 def _same_files(one: Path, other: Path) -> bool:

@@ -56,6 +56,24 @@ def history(
     return tuple(map(reading.event_record, connection.execute(statement)))
 
 
+_BECAME_LIVE: Final = (
+    reading.events()
+    .join(
+        DeploymentRow,
+        (DeploymentRow.deployment_id == EventRow.deployment_id) & DeploymentRow.is_live,
+    )
+    .where(EventRow.kind.in_(["deployment.promoted", "deployment.rolled-back"]))
+    .order_by(EventRow.event_id)
+)
+
+
+def live_events(connection: Connection) -> dict[int, RegistryEvent]:
+    """Return the event by which each live deployment became so, by model."""
+    events = map(reading.event_record, connection.execute(_BECAME_LIVE))
+    # The latest one counts: it may have been live before.
+    return {int(event.subject_id): event for event in events}
+
+
 def _ancestors() -> Any:
     own = (
         select(DeploymentRow.parent_deployment_id.label("id"), literal(1).label("n"))

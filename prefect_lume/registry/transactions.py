@@ -70,6 +70,7 @@ def write(
     *,
     actor: str,
     reason: str = "",
+    preview: bool = False,
 ) -> tuple[_T, tuple[RegistryEvent, ...]]:
     """Run ``work`` in one transaction, commit, and return what it returned.
 
@@ -85,6 +86,7 @@ def write(
         work: What to do.
         actor: Who does it, for the history.
         reason: Why, likewise.
+        preview: Whether to take everything back instead of committing it.
 
     Returns:
         What ``work`` returned, and the events that it wrote.
@@ -117,6 +119,9 @@ def write(
                 unit.rollback()
                 return lost[-1]
             transaction.flush()
+            if preview:
+                unit.rollback()
+                return result, transaction
             lost[:] = [(result, transaction)] if transaction.events else []
         return result, transaction
 

@@ -3,6 +3,7 @@
 from prefect_lume.tasks.files import load_file, save_file
 from prefect_lume.tasks.pipelines import publish_digest, publish_run
 from prefect_lume.tasks.registry import register_deployment, register_model
+from prefect_lume.tasks.registry_page import publish_registry
 from prefect_lume.tasks.results import (
     find_results,
     load_result,
@@ -16,6 +17,7 @@ __all__ = [
     "load_file",
     "load_result",
     "publish_digest",
+    "publish_registry",
     "publish_result",
     "publish_run",
     "register_deployment",

@@ -8,9 +8,12 @@ from prefect_lume.registry.service.flows import FlowCalls
 from prefect_lume.registry.service.life import LifeCalls
 from prefect_lume.registry.service.models import ModelCalls
 from prefect_lume.registry.service.searching import SearchCalls
+from prefect_lume.registry.service.standing import StandingCalls
 
 
-class ModelDBService(ModelCalls, DeploymentCalls, LifeCalls, FlowCalls, SearchCalls):
+class ModelDBService(
+    ModelCalls, DeploymentCalls, LifeCalls, FlowCalls, SearchCalls, StandingCalls
+):
     """The registry of models, deployments, projects, flows and flow-of-flows.
 
     Every call is one transaction: it happens as a whole or not at all, and is repeated

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import getpass
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from sqlalchemy import Connection, Engine
 
@@ -55,6 +56,7 @@ class ServiceBase:
         self._migrate = migrate
         self._actor = actor
         self._on_change = on_change
+        self._previews = False
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({safe_url(self._engine)!r})"
@@ -67,6 +69,51 @@ class ServiceBase:
     def close(self) -> None:
         """Close the pooled connections. The service may be used again."""
         self._engine.dispose()
+
+    def preview(self, on_change: Listener | None = None) -> Self:
+        """Return a service whose changes are tried, told and taken back.
+
+        Each call locks, checks and writes as if in earnest, so that it raises what the
+        change itself would raise. Then nothing is committed.
+
+        Args:
+            on_change: Is told of the events that the change would write.
+
+        Example:
+            >>> from prefect_lume.registry import ModelDBService
+            >>> from prefect_lume.storage.sql import get_engine
+            >>> registry = ModelDBService(get_engine("sqlite://"))
+            >>> registry.apply_schema()
+            >>> registry.preview().store_project("test")
+            'test'
+            >>> registry.get_projects()
+            []
+            >>> registry.close()
+        """
+        service = copy.copy(self)
+        service._previews, service._on_change = True, on_change
+        return service
+
+    @property
+    def is_preview(self) -> bool:
+        """Whether changes are taken back (see :meth:`preview`)."""
+        return self._previews
+
+    def heard_by(self, listener: Listener) -> Self:
+        """Return the same service, whose changes are told to one more listener.
+
+        Args:
+            listener: Is told of the events of each change, after it is committed.
+        """
+        service, other = copy.copy(self), self._on_change
+
+        def both(events: Sequence[RegistryEvent]) -> None:
+            if other is not None:
+                other(events)
+            listener(events)
+
+        service._on_change = both
+        return service
 
     def _read(self, work: Callable[[Connection], _T]) -> _T:
         return read(self._reader, work)
@@ -88,7 +135,9 @@ class ServiceBase:
         why = fields.text("reason", reason, fields.DESCRIPTION_LENGTH, empty=True)
         name = self._actor if isinstance(self._actor, str) else self._actor()
         who = fields.text("actor", name)
-        result, events = write(self._engine, work, actor=who, reason=why)
+        result, events = write(
+            self._engine, work, actor=who, reason=why, preview=self._previews
+        )
         if events and self._on_change is not None:
             self._on_change(events)
         return result, events

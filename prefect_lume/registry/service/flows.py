@@ -21,12 +21,15 @@ from prefect_lume.registry.service.base import ServiceBase
 class FlowCalls(ServiceBase):
     """The calls of the service that are about projects, flows and flow-of-flows."""
 
-    def store_project(self, project_name: str, description: str = "") -> str:
+    def store_project(
+        self, project_name: str, description: str = "", *, reason: str = ""
+    ) -> str:
         """Store a project. A known one gets the description, unless that is empty.
 
         Args:
             project_name: Its name, 1 to 255 characters.
             description: What it is for.
+            reason: Why, for the history.
 
         Returns:
             Its name.
@@ -35,7 +38,7 @@ class FlowCalls(ServiceBase):
         about = fields.text(
             "description", description, fields.SOURCE_LENGTH, empty=True
         )
-        return self._change(lambda tx: projects.store_project(tx, name, about))
+        return self._change(lambda tx: projects.store_project(tx, name, about), reason)
 
     def get_project(self, project_name: str) -> ProjectRecord:
         """Return a project by its name.

@@ -260,3 +260,11 @@ class LifeCalls(ServiceBase):
                 limit=most,
             )
         )
+
+    def get_live_events(self) -> dict[int, RegistryEvent]:
+        """Return, by ``model_id``, the event by which its live deployment became so.
+
+        It says since when a deployment is live, by whom, and why. Models whose live
+        one was so before there was a history are not in it.
+        """
+        return self._read(chronicle.live_events)

@@ -23,6 +23,7 @@ class ModelCalls(ServiceBase):
         facility: str,
         beampath: str,
         description: str,
+        reason: str = "",
     ) -> int:
         """Store a model, or find the one with the same five fields.
 
@@ -32,6 +33,7 @@ class ModelCalls(ServiceBase):
             facility: For example ``lcls``.
             beampath: For example ``cu_hxr``.
             description: What it is.
+            reason: Why, for the history.
 
         Returns:
             Its ``model_id``.
@@ -44,7 +46,7 @@ class ModelCalls(ServiceBase):
             "description": description,
         }
         checked = {name: fields.text(name, value) for name, value in values.items()}
-        return self._change(lambda tx: changes.store_model(tx, checked))
+        return self._change(lambda tx: changes.store_model(tx, checked), reason)
 
     def get_model(self, **criteria: Any) -> ModelRecord:
         """Return the one model that fits.

@@ -1,0 +1,1 @@
+"""The registry's commands: ``models``, ``deployments``, ``projects``, ``flows``."""

@@ -1,0 +1,245 @@
+"""What an operator reads of the registry: what is live, since when, by whom and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from prefect_lume.errors import clip
+from prefect_lume.registry import (
+    DeploymentRecord,
+    ModelDBService,
+    ModelRecord,
+    RegistryEvent,
+)
+from prefect_lume.results.describing import counted, one_line
+from prefect_lume.tasks._artifacts import escaped
+
+#: The most models and changes that are told; a longer page is nothing to read.
+_MODELS: Final = 200
+_CHANGES: Final = 20
+#: The most characters of a text, and the digits of a hash.
+_LONGEST: Final = 300
+_SHORT: Final = 12
+_WORDS: Final = {
+    "deployment.promoted": "made live",
+    "deployment.rolled-back": "rolled back to",
+    "deployment.demoted": "no longer live",
+}
+
+
+def registry_markdown(registry: ModelDBService, now: datetime | None = None) -> str:
+    """Return the registry as a page: what is live, each in detail, the last changes.
+
+    It takes a handful of statements, however many models there are. Of more than 200
+    models the newest are told.
+
+    Args:
+        registry: The registry.
+        now: The time to write on the page.
+
+    Example:
+        >>> from prefect_lume.storage.sql import get_engine
+        >>> registry = ModelDBService(get_engine("sqlite://"))
+        >>> registry.apply_schema()
+        >>> print(registry_markdown(registry).splitlines()[-1])
+        There is no model yet.
+        >>> registry.close()
+    """
+    page = registry.search_models(order_by="model_id DESC", limit=_MODELS)
+    models = {model.model_id: model for model in reversed(page.items)}
+    total = len(models)
+    if page.next_page_token is not None:
+        total = registry.count_models()
+    head = [f"## Model registry, {_time(now or datetime.now(UTC))} UTC", ""]
+    if not models:
+        return "\n".join([*head, "There is no model yet."])
+    oldest = min(models)
+    live = _live(registry, oldest)
+    named = _named(registry, oldest)
+    since = registry.get_promotions(d.deployment_id for d in live.values())
+    events = registry.get_history(limit=_CHANGES)
+    head.append(_summary(registry, total, len(models)))
+    parts = [
+        head,
+        _overview(models.values(), live, since),
+        _without(models.values(), live),
+        *(
+            _detail(d, since.get(d.deployment_id), named.get(number, []))
+            for number, d in live.items()
+        ),
+        _changes(events, models),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+def _live(registry: ModelDBService, oldest: int) -> dict[int, DeploymentRecord]:
+    found = registry.search_deployments(
+        f"is_live AND model_id >= {oldest}", order_by="model_id", limit=_MODELS
+    )
+    return {item.model_id: item for item in found.items}
+
+
+def _named(registry: ModelDBService, oldest: int) -> dict[int, list[DeploymentRecord]]:
+    """Return the deployments that have aliases, by model."""
+    found: dict[int, list[DeploymentRecord]] = {}
+    asked = f"alias IS NOT NULL AND model_id >= {oldest}"
+    page = registry.search_deployments(asked, order_by="deployment_id", limit=10_000)
+    for item in page.items:
+        found.setdefault(item.model_id, []).append(item)
+    return found
+
+
+def _summary(registry: ModelDBService, total: int, shown: int) -> str:
+    live = registry.count_models("is_live")
+    some = f" The newest {shown} are told here." if shown < total else ""
+    return f"{counted(total, 'model')}, {live} of them with a live deployment.{some}"
+
+
+def _overview(
+    models: Iterable[ModelRecord],
+    live: Mapping[int, DeploymentRecord],
+    since: Mapping[int, RegistryEvent],
+) -> list[str]:
+    rows = []
+    for model in models:
+        deployment = live.get(model.model_id)
+        if deployment is None:
+            continue
+        event = since.get(deployment.deployment_id)
+        rows.append(
+            _row(
+                f"{model.model_id}",
+                model.description,
+                f"**{_text(deployment.version)}**",
+                _time(event.happened) if event else "before there was a history",
+                event.actor if event else "",
+                event.reason if event else "",
+                raw=2,
+            )
+        )
+    if not rows:
+        return ["### Live", "", "No deployment is live."]
+    header = ["model", "", "version", "live since (UTC)", "by", "why"]
+    return ["### Live", "", _row(*header), "|--:|---|---|---|---|---|", *rows]
+
+
+def _without(
+    models: Iterable[ModelRecord], live: Mapping[int, DeploymentRecord]
+) -> list[str]:
+    rest = [model for model in models if model.model_id not in live]
+    if not rest or not live:
+        return []
+    return [
+        "### Not live",
+        "",
+        *(f"- model {m.model_id}: {_text(m.description)}" for m in rest),
+    ]
+
+
+def _detail(
+    deployment: DeploymentRecord,
+    event: RegistryEvent | None,
+    named: Iterable[DeploymentRecord],
+) -> list[str]:
+    model = deployment.model
+    pairs = [
+        ("live", _text(_standing(deployment, event))),
+        ("about", _text(deployment.description)),
+        ("model", _text(_origin(model))),
+        ("source", _text(deployment.source)),
+        ("sha256", f"`{deployment.sha256[:_SHORT]}`"),
+        ("image", _text(deployment.image or "none")),
+        ("lock", "yes" if deployment.has_lock else "none"),
+        ("aliases", _text(", ".join(_aliases(named)))),
+        ("tags", _text(", ".join(f"{k}={v}" for k, v in deployment.tags.items()))),
+        ("flows", _text(", ".join(_flows(deployment)) or "none")),
+    ]
+    return [
+        f"### {_text(model.description)} · {_text(deployment.version)}",
+        "",
+        f"| model {model.model_id} | |",
+        "|---|---|",
+        *(f"| {name} | {value} |" for name, value in pairs if value),
+    ]
+
+
+def _standing(deployment: DeploymentRecord, event: RegistryEvent | None) -> str:
+    number = f"deployment {deployment.deployment_id}"
+    if event is None:
+        return f"{number}, since before there was a history"
+    why = f": {event.reason}" if event.reason else ""
+    return f"{number}, since {_time(event.happened)} UTC, by {event.actor}{why}"
+
+
+def _origin(model: ModelRecord) -> str:
+    where = f"{model.laboratory}/{model.facility}/{model.beampath}"
+    return f"{model.author}, {where}"
+
+
+def _aliases(named: Iterable[DeploymentRecord]) -> Iterator[str]:
+    for item in named:
+        for alias in item.aliases:
+            yield f"{alias} → {item.version}"
+
+
+def _flows(deployment: DeploymentRecord) -> Iterator[str]:
+    for flow in deployment.flows:
+        yield f"{flow.project_name}/{flow.flow_name}"
+
+
+def _changes(
+    events: Iterable[RegistryEvent], models: Mapping[int, ModelRecord]
+) -> list[str]:
+    rows = []
+    for event in events:
+        model = models.get(event.model_id or 0)
+        about = model.description if model else f"{event.subject} {event.subject_id}"
+        rows.append(
+            _row(_time(event.happened), about, _told(event), event.actor, event.reason)
+        )
+    header = ["when (UTC)", "of", "what", "by", "why"]
+    return ["### Last changes", "", _row(*header), "|---|---|---|---|---|", *rows]
+
+
+def _told(event: RegistryEvent) -> str:
+    """Return what happened in a few words, with what was and what is."""
+    what = _WORDS.get(event.kind) or event.kind.replace(".", " ").replace("-", " ")
+    if event.kind in _WORDS:
+        version = event.after.get("version") or event.before.get("version")
+        was = event.before.get("live")
+        to = "" if was is None else f" (was {was})"
+        return f"deployment {event.deployment_id} ({version}) {what}{to}"
+    number = f" {event.deployment_id}" if event.deployment_id is not None else ""
+    details = ", ".join(
+        f"{name}: {_value(event.before.get(name))} → {_value(event.after.get(name))}"
+        for name in event.after
+        if name in event.before
+    )
+    version = event.after.get("version") or event.before.get("version")
+    return f"{what}{number}{f', {details}' if details else ''}" + (
+        f" ({version})" if version else ""
+    )
+
+
+def _value(value: Any) -> str:
+    return "none" if value is None else clip(value, 60)
+
+
+def _row(*cells: object, raw: int | None = None) -> str:
+    shown = (
+        str(cell) if place == raw else _text(cell) for place, cell in enumerate(cells)
+    )
+    return f"| {' | '.join(shown)} |"
+
+
+def _text(text: object) -> str:
+    """Return stored text as markdown shows it: no mark-up, no link, one line."""
+    shown = escaped(one_line(clip(text, _LONGEST)))
+    # These would become links without being written as such.
+    return shown.replace("@", r"\@").replace("www.", r"www\.")
+
+
+def _time(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M")
