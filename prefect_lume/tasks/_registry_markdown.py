@@ -22,11 +22,34 @@ _CHANGES: Final = 20
 #: The most characters of a text, and the digits of a hash.
 _LONGEST: Final = 300
 _SHORT: Final = 12
+_TITLE: Final = 100
+#: Kind of event → what happened, in words. "{it}" is the deployment.
 _WORDS: Final = {
-    "deployment.promoted": "made live",
-    "deployment.rolled-back": "rolled back to",
-    "deployment.demoted": "no longer live",
+    "model.stored": "registered",
+    "model.tagged": "tagged",
+    "model.deleted": "deleted",
+    "deployment.stored": "{it} registered",
+    "deployment.described": "{it} described anew",
+    "deployment.tagged": "{it} tagged",
+    "deployment.deleted": "{it} deleted",
+    "deployment.promoted": "{it} made live",
+    "deployment.rolled-back": "rolled back to {it}",
+    "deployment.demoted": "{it} not live any more",
+    "deployment.retired": "{it} retired",
+    "deployment.restored": "{it} taken back into use",
+    "alias.set": "alias",
+    "alias.removed": "alias removed",
+    "project.stored": "created",
+    "project.described": "described anew",
+    "project.renamed": "renamed",
+    "project.deleted": "deleted",
+    "flow.stored": "flow {flow} registered",
+    "flow.pointed": "flow {flow} now served by {it}",
+    "flow.deleted": "flow {flow} deleted",
+    "flow-of-flows.stored": "flow-of-flows {flow} stored",
 }
+#: Kinds of events of which each value is told, before and after.
+_VALUES: Final = (".tagged", "alias.", "project.renamed")
 
 
 def registry_markdown(registry: ModelDBService, now: datetime | None = None) -> str:
@@ -157,7 +180,7 @@ def _detail(
         ("flows", _text(", ".join(_flows(deployment)) or "none")),
     ]
     return [
-        f"### {_text(model.description)} · {_text(deployment.version)}",
+        f"### {_text(clip(model.description, _TITLE))} · {_text(deployment.version)}",
         "",
         f"| model {model.model_id} | |",
         "|---|---|",
@@ -192,35 +215,48 @@ def _flows(deployment: DeploymentRecord) -> Iterator[str]:
 def _changes(
     events: Iterable[RegistryEvent], models: Mapping[int, ModelRecord]
 ) -> list[str]:
-    rows = []
-    for event in events:
-        model = models.get(event.model_id or 0)
-        about = model.description if model else f"{event.subject} {event.subject_id}"
-        rows.append(
-            _row(_time(event.happened), about, _told(event), event.actor, event.reason)
+    rows = [
+        _row(
+            _time(event.happened),
+            _subject(event, models),
+            _told(event),
+            event.actor,
+            event.reason,
         )
+        for event in events
+    ]
     header = ["when (UTC)", "of", "what", "by", "why"]
     return ["### Last changes", "", _row(*header), "|---|---|---|---|---|", *rows]
 
 
+def _subject(event: RegistryEvent, models: Mapping[int, ModelRecord]) -> str:
+    if event.model_id is None:
+        name = _either(event, "project_name")
+        return f"project {name}" if name else "a project"
+    model = models.get(event.model_id)
+    return clip(model.description, _TITLE) if model else f"model {event.model_id}"
+
+
 def _told(event: RegistryEvent) -> str:
-    """Return what happened in a few words, with what was and what is."""
-    what = _WORDS.get(event.kind) or event.kind.replace(".", " ").replace("-", " ")
-    if event.kind in _WORDS:
-        version = event.after.get("version") or event.before.get("version")
-        was = event.before.get("live")
-        to = "" if was is None else f" (was {was})"
-        return f"deployment {event.deployment_id} ({version}) {what}{to}"
-    number = f" {event.deployment_id}" if event.deployment_id is not None else ""
-    details = ", ".join(
-        f"{name}: {_value(event.before.get(name))} → {_value(event.after.get(name))}"
-        for name in event.after
-        if name in event.before
-    )
-    version = event.after.get("version") or event.before.get("version")
-    return f"{what}{number}{f', {details}' if details else ''}" + (
-        f" ({version})" if version else ""
-    )
+    """Return what happened in a few words, with what was before."""
+    version = _either(event, "version")
+    it = f"deployment {event.deployment_id}{f' ({version})' if version else ''}"
+    words = _WORDS.get(event.kind, event.kind)
+    told = words.replace("{it}", it).replace("{flow}", _either(event, "flow_name"))
+    was = event.before.get("live")
+    if was is not None and was != event.deployment_id:
+        return f"{told}, in place of {was}"
+    if any(part in event.kind for part in _VALUES):
+        names = dict.fromkeys([*event.before, *event.after])
+        told += " " + ", ".join(
+            f"{n}: {_value(event.before.get(n))} → {_value(event.after.get(n))}"
+            for n in names
+        )
+    return told
+
+
+def _either(event: RegistryEvent, name: str) -> str:
+    return str(event.after.get(name) or event.before.get(name) or "")
 
 
 def _value(value: Any) -> str:
