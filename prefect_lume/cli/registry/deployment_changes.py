@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from prefect_lume.cli._progress import quiet_prefect
 from prefect_lume.cli.registry import _naming as naming
 from prefect_lume.cli.registry._changing import (
     change_options,
@@ -121,14 +122,15 @@ def create(
             registry=service,
         )
 
-    perform(
-        registry,
-        change,
-        question=_replaces(record.description),
-        yes=yes,
-        dry_run=dry_run,
-        as_json=as_json,
-    )
+    with quiet_prefect():
+        perform(
+            registry,
+            change,
+            question=_replaces(record.description),
+            yes=yes,
+            dry_run=dry_run,
+            as_json=as_json,
+        )
 
 
 def _replaces(model: str) -> Callable[[Sequence[RegistryEvent]], str]:

@@ -21,7 +21,7 @@ from prefect_lume.cli.registry._shown import (
     say,
 )
 from prefect_lume.cli.results._tables import output
-from prefect_lume.registry import FlowOfFlowsRecord
+from prefect_lume.registry import FlowOfFlowsRecord, FlowUse
 
 
 @click.group("flows")
@@ -95,22 +95,16 @@ def show(flow: str, services: str | None, as_json: bool) -> None:
                 if served
                 else None,
             ),
-            *(
-                (
-                    "part of",
-                    "{}/{}: {}. {}".format(
-                        use.project_name,
-                        use.parent_flow_name,
-                        use.position,
-                        use.name,
-                    ),
-                )
-                for use in uses
-            ),
+            *(("part of", _place(use)) for use in uses),
         ]
     )
     if parent is not None:
         output().print(_tree(parent))
+
+
+def _place(use: FlowUse) -> str:
+    parent = f"{use.project_name}/{use.parent_flow_name}"
+    return f"{parent}: {use.position}. {use.name}"
 
 
 def _tree(parent: FlowOfFlowsRecord) -> Tree:

@@ -219,7 +219,7 @@ def history(model: str, limit: int, services: str | None, as_json: bool) -> None
 @services_option
 def report(path: Path | None, services: str | None) -> None:
     """Write what is live, since when, by whom and why, as a Markdown page."""
-    from prefect_lume.tasks.registry_page import registry_markdown
+    from prefect_lume.tasks._registry_markdown import registry_markdown
 
     text = registry_markdown(naming.open_registry(services))
     if path is None:

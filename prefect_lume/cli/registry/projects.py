@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from prefect_lume.cli._options import json_option, services_option
+from prefect_lume.cli._progress import quiet_prefect
 from prefect_lume.cli.registry import _naming as naming
 from prefect_lume.cli.registry._changing import (
     change_options,
@@ -124,12 +125,13 @@ def rename(
                 project, new_name, reason=reason, registry=service
             )
 
-    perform(
-        naming.open_registry(services),
-        change,
-        question=f"Rename {say(project)} to {say(new_name)}?",
-        **options,
-    )
+    with quiet_prefect():
+        perform(
+            naming.open_registry(services),
+            change,
+            question=f"Rename {say(project)} to {say(new_name)}?",
+            **options,
+        )
 
 
 @command.command("delete")
