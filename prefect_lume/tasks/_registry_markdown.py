@@ -20,9 +20,10 @@ from prefect_lume.tasks._artifacts import escaped
 _MODELS: Final = 200
 _CHANGES: Final = 20
 #: The most characters of a text, and the digits of a hash.
-_LONGEST: Final = 300
+_LONGEST: Final = 500
 _SHORT: Final = 12
 _TITLE: Final = 100
+_CELL: Final = 40
 #: Kind of event → what happened, in words. "{it}" is the deployment.
 _WORDS: Final = {
     "model.stored": "registered",
@@ -131,21 +132,18 @@ def _overview(
         if deployment is None:
             continue
         event = since.get(deployment.deployment_id)
-        rows.append(
-            _row(
-                f"{model.model_id}",
-                model.description,
-                f"**{_text(deployment.version)}**",
-                _time(event.happened) if event else "before there was a history",
-                event.actor if event else "",
-                event.reason if event else "",
-                raw=2,
-            )
-        )
+        cells = [
+            str(model.model_id),
+            _text(clip(model.description, _CELL)),
+            _text(clip(deployment.version, _CELL)),
+            _time(event.happened) if event else "",
+            _text(clip(event.actor, _CELL)) if event else "",
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
     if not rows:
         return ["### Live", "", "No deployment is live."]
-    header = ["model", "", "version", "live since (UTC)", "by", "why"]
-    return ["### Live", "", _row(*header), "|--:|---|---|---|---|---|", *rows]
+    header = "| | model | version | since (UTC) | by |"
+    return ["### Live", "", header, "|--:|---|---|---|---|", *rows]
 
 
 def _without(
@@ -179,13 +177,9 @@ def _detail(
         ("tags", _text(", ".join(f"{k}={v}" for k, v in deployment.tags.items()))),
         ("flows", _text(", ".join(_flows(deployment)) or "none")),
     ]
-    return [
-        f"### {_text(clip(model.description, _TITLE))} · {_text(deployment.version)}",
-        "",
-        f"| model {model.model_id} | |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in pairs if value),
-    ]
+    title = f"{_text(clip(model.description, _TITLE))} · {_text(deployment.version)}"
+    # A list, as Prefect's UI breaks no lines in tables.
+    return [f"### {title}", "", *(f"- **{n}** {value}" for n, value in pairs if value)]
 
 
 def _standing(deployment: DeploymentRecord, event: RegistryEvent | None) -> str:
@@ -215,18 +209,12 @@ def _flows(deployment: DeploymentRecord) -> Iterator[str]:
 def _changes(
     events: Iterable[RegistryEvent], models: Mapping[int, ModelRecord]
 ) -> list[str]:
-    rows = [
-        _row(
-            _time(event.happened),
-            _subject(event, models),
-            _told(event),
-            event.actor,
-            event.reason,
-        )
-        for event in events
-    ]
-    header = ["when (UTC)", "of", "what", "by", "why"]
-    return ["### Last changes", "", _row(*header), "|---|---|---|---|---|", *rows]
+    lines = []
+    for event in events:
+        why = f"{event.actor}: {event.reason}" if event.reason else event.actor
+        told = f"{_subject(event, models)}: {_told(event)}, by {why}"
+        lines.append(f"- **{_time(event.happened)}** {_text(told)}")
+    return ["### Last changes (UTC)", "", *lines]
 
 
 def _subject(event: RegistryEvent, models: Mapping[int, ModelRecord]) -> str:
@@ -261,13 +249,6 @@ def _either(event: RegistryEvent, name: str) -> str:
 
 def _value(value: Any) -> str:
     return "none" if value is None else clip(value, 60)
-
-
-def _row(*cells: object, raw: int | None = None) -> str:
-    shown = (
-        str(cell) if place == raw else _text(cell) for place, cell in enumerate(cells)
-    )
-    return f"| {' | '.join(shown)} |"
 
 
 def _text(text: object) -> str:
