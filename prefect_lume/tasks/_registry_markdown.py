@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from prefect_lume.errors import clip
 from prefect_lume.registry import (
@@ -13,6 +13,7 @@ from prefect_lume.registry import (
     ModelRecord,
     RegistryEvent,
 )
+from prefect_lume.registry.wording import either, in_words
 from prefect_lume.results.describing import counted, one_line
 from prefect_lume.tasks._artifacts import escaped
 
@@ -24,33 +25,6 @@ _LONGEST: Final = 500
 _SHORT: Final = 12
 _TITLE: Final = 100
 _CELL: Final = 40
-#: Kind of event → what happened, in words. "{it}" is the deployment.
-_WORDS: Final = {
-    "model.stored": "registered",
-    "model.tagged": "tagged",
-    "model.deleted": "deleted",
-    "deployment.stored": "{it} registered",
-    "deployment.described": "{it} described anew",
-    "deployment.tagged": "{it} tagged",
-    "deployment.deleted": "{it} deleted",
-    "deployment.promoted": "{it} made live",
-    "deployment.rolled-back": "rolled back to {it}",
-    "deployment.demoted": "{it} not live any more",
-    "deployment.retired": "{it} retired",
-    "deployment.restored": "{it} taken back into use",
-    "alias.set": "alias",
-    "alias.removed": "alias removed",
-    "project.stored": "created",
-    "project.described": "described anew",
-    "project.renamed": "renamed",
-    "project.deleted": "deleted",
-    "flow.stored": "flow {flow} registered",
-    "flow.pointed": "flow {flow} now served by {it}",
-    "flow.deleted": "flow {flow} deleted",
-    "flow-of-flows.stored": "flow-of-flows {flow} stored",
-}
-#: Kinds of events of which each value is told, before and after.
-_VALUES: Final = (".tagged", "alias.", "project.renamed")
 
 
 def registry_markdown(registry: ModelDBService, now: datetime | None = None) -> str:
@@ -212,43 +186,17 @@ def _changes(
     lines = []
     for event in events:
         why = f"{event.actor}: {event.reason}" if event.reason else event.actor
-        told = f"{_subject(event, models)}: {_told(event)}, by {why}"
+        told = f"{_subject(event, models)}: {in_words(event)}, by {why}"
         lines.append(f"- **{_time(event.happened)}** {_text(told)}")
     return ["### Last changes (UTC)", "", *lines]
 
 
 def _subject(event: RegistryEvent, models: Mapping[int, ModelRecord]) -> str:
     if event.model_id is None:
-        name = _either(event, "project_name")
+        name = either(event, "project_name")
         return f"project {name}" if name else "a project"
     model = models.get(event.model_id)
     return clip(model.description, _TITLE) if model else f"model {event.model_id}"
-
-
-def _told(event: RegistryEvent) -> str:
-    """Return what happened in a few words, with what was before."""
-    version = _either(event, "version")
-    it = f"deployment {event.deployment_id}{f' ({version})' if version else ''}"
-    words = _WORDS.get(event.kind, event.kind)
-    told = words.replace("{it}", it).replace("{flow}", _either(event, "flow_name"))
-    was = event.before.get("live")
-    if was is not None and was != event.deployment_id:
-        return f"{told}, in place of {was}"
-    if any(part in event.kind for part in _VALUES):
-        names = dict.fromkeys([*event.before, *event.after])
-        told += " " + ", ".join(
-            f"{n}: {_value(event.before.get(n))} → {_value(event.after.get(n))}"
-            for n in names
-        )
-    return told
-
-
-def _either(event: RegistryEvent, name: str) -> str:
-    return str(event.after.get(name) or event.before.get(name) or "")
-
-
-def _value(value: Any) -> str:
-    return "none" if value is None else clip(value, 60)
 
 
 def _text(text: object) -> str:

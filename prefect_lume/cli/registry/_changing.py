@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from prefect_lume.cli._options import json_option, services_option
-from prefect_lume.cli.registry._shown import event_json, event_text
+from prefect_lume.cli.registry._shown import event_json, event_text, say
 from prefect_lume.cli.results._parameters import dry_run_option, yes_option
 from prefect_lume.cli.results._running import confirm
-from prefect_lume.registry import ModelDBService, RegistryEvent
+from prefect_lume.registry import FlowRecord, ModelDBService, RegistryEvent
 
 _Command = Callable[..., Any]
+_WOULD: Final = "Would be done: "
 
 
 def change_options(command: _Command) -> _Command:
@@ -59,25 +60,69 @@ def perform(
     events: list[RegistryEvent] = []
     if dry_run or question:
         change(registry.preview(events.extend))
+        moved = [flow for event in events for flow in _moved(registry, event)]
         if dry_run:
-            _tell(events, as_json=as_json, dry_run=True)
+            _tell(events, moved, as_json=as_json, dry_run=True)
             return
         asked = question(events) if callable(question) else question
         if asked and events and not yes:
-            for event in events:
-                click.echo(f"Would be done: {event_text(event)}", err=True)
+            _print(events, moved, _WOULD, err=True)
             confirm(asked)
         events.clear()
     change(registry.heard_by(events.extend))
-    _tell(events, as_json=as_json, dry_run=False)
+    _tell(events, [], as_json=as_json, dry_run=False)
 
 
-def _tell(events: list[RegistryEvent], *, as_json: bool, dry_run: bool) -> None:
+def _moved(registry: ModelDBService, event: RegistryEvent) -> list[FlowRecord]:
+    """Return the flows that a promotion which is only tried would move."""
+    if event.kind not in {"deployment.promoted", "deployment.rolled-back"}:
+        return []
+    found = registry.get_deployments(deployment_id=event.deployment_id)
+    return [
+        flow
+        for deployment in found
+        for flow in registry.get_flows()
+        if flow.flow_name in deployment.entrypoints
+        and flow.deployment is not None
+        and flow.deployment.model_id == deployment.model_id
+        and flow.deployment_id != deployment.deployment_id
+    ]
+
+
+def _tell(
+    events: list[RegistryEvent],
+    moved: list[FlowRecord],
+    *,
+    as_json: bool,
+    dry_run: bool,
+) -> None:
     if as_json:
-        found = {"dry_run": dry_run, "events": [event_json(event) for event in events]}
+        found: dict[str, Any] = {
+            "dry_run": dry_run,
+            "events": [event_json(event) for event in events],
+        }
+        if dry_run:
+            found["flows"] = [_name(flow) for flow in moved]
         click.echo(json.dumps(found))
-        return
-    if not events:
+    elif events:
+        _print(events, moved, _WOULD if dry_run else "")
+    else:
         click.echo("It is so already: nothing to do.")
+
+
+def _print(
+    events: list[RegistryEvent],
+    moved: list[FlowRecord],
+    before: str,
+    *,
+    err: bool = False,
+) -> None:
     for event in events:
-        click.echo(f"{'Would be done: ' if dry_run else ''}{event_text(event)}")
+        click.echo(f"{before}{event_text(event)}", err=err)
+    for flow in moved:
+        was = say(flow.deployment.version) if flow.deployment else ""
+        click.echo(f"{before}flow {say(_name(flow))} follows, from {was}", err=err)
+
+
+def _name(flow: FlowRecord) -> str:
+    return f"{flow.project_name}/{flow.flow_name}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,12 +14,15 @@ from prefect_lume.cli.results._tables import output
 from prefect_lume.cli.runs._shown import iso, pin
 from prefect_lume.errors import clip
 from prefect_lume.registry import DeploymentRecord, FlowRecord, RegistryEvent
+from prefect_lume.registry.wording import in_words
 from prefect_lume.results.describing import one_line
 
 #: The most characters of a value in a line about an event.
 _VALUE = 60
 #: Digits of a hash that are shown where its beginning will do.
 _SHORT = 12
+#: From this width there is room for hashes.
+_WIDE = 110
 
 
 def record_json(record: Any) -> dict[str, Any]:
@@ -64,6 +67,16 @@ def local(moment: datetime | None) -> str:
     return moment.astimezone().strftime("%Y-%m-%d %H:%M %Z")
 
 
+def local_column(moments: Sequence[datetime]) -> tuple[str, list[str]]:
+    """Return the zone of times, and the times without it if they are all of one."""
+    told = [local(moment).rsplit(" ", 1) for moment in moments]
+    zones = {zone for _, zone in told}
+    if len(zones) == 1:
+        return f" ({zones.pop()})", [time for time, _ in told]
+    # Some in summer time, some not.
+    return "", [" ".join(parts) for parts in told]
+
+
 def short(sha256: str) -> str:
     """Return the beginning of a hash."""
     return sha256[:_SHORT]
@@ -79,19 +92,9 @@ def say(value: Any, limit: int = _VALUE) -> str:
 
 
 def event_text(event: RegistryEvent) -> str:
-    """Return an event in a line: what, of which, before and after, who, why."""
-    parts = []
-    for name in dict.fromkeys([*event.before, *event.after]):
-        before, after = event.before.get(name), event.after.get(name)
-        if name in event.before and name in event.after:
-            parts.append(f"{name} {say(before)} → {say(after)}")
-        elif name in event.after:
-            parts.append(f"{name} {say(after)}")
-        else:
-            parts.append(f"{name} was {say(before)}")
-    number = "" if event.deployment_id is None else f" {event.deployment_id}"
-    reason = f' "{say(event.reason, 200)}"' if event.reason else ""
-    return f"{event.kind}{number}: {', '.join(parts)} (by {say(event.actor)}){reason}"
+    """Return an event in a line: what, before and after, who, why."""
+    reason = f": {say(event.reason, 200)}" if event.reason else ""
+    return f"{one_line(in_words(event))}, by {say(event.actor)}{reason}"
 
 
 def print_table(
@@ -136,38 +139,58 @@ def state(record: DeploymentRecord) -> Text:
     return Text("")
 
 
-def print_deployments(records: Iterable[DeploymentRecord]) -> None:
-    """Print deployments, a row each."""
+def print_deployments(
+    records: Sequence[DeploymentRecord], *, model: bool = True
+) -> None:
+    """Print deployments, a row each; those that are retired are dimmed.
+
+    Args:
+        records: The deployments.
+        model: Whether to name the model of each.
+    """
+    zone, times = local_column([item.deploy_date for item in records])
+    wide = output().width >= _WIDE
+    headers = ["id", "version", "state", "model", "aliases", f"stored{zone}", "sha256"]
+    left_out = set() if model else {"model"}
+    left_out |= set() if wide else {"sha256"}
     rows = []
-    for item in records:
-        dim = "bright_black" if item.retired else ""
+    for item, time in zip(records, times, strict=True):
         cells = [
-            item.deployment_id,
-            item.model.description,
-            item.version,
-            ", ".join(item.aliases),
-            local(item.deploy_date),
-            short(item.sha256),
+            Text(str(item.deployment_id)),
+            Text(say(item.version, 300)),
+            state(item),
+            Text(say(item.model.description, 300)),
+            Text(say(", ".join(item.aliases), 300)),
+            Text(time),
+            Text(short(item.sha256)),
         ]
-        rows.append([*(Text(say(c, 300), style=dim) for c in cells), state(item)])
-    headers = ["id", "model", "version", "aliases", "stored", "sha256", "state"]
-    print_table(headers, rows, "model", "version", "aliases", "stored", "sha256")
+        for cell in cells:
+            cell.stylize("dim" if item.retired else "")
+        named = zip(headers, cells, strict=True)
+        rows.append([cell for name, cell in named if name not in left_out])
+    shown = [name for name in headers if name not in left_out]
+    print_table(shown, rows, "model", "version", "aliases")
 
 
-def print_history(events: Iterable[RegistryEvent]) -> None:
-    """Print events, the newest first."""
-    rows = [
-        [
-            f"{event.subject} {event.number}"
-            if event.model_id is None
-            else f"{event.model_id}:{event.number}",
-            local(event.happened),
-            event_text(event),
-        ]
-        for event in events
-    ]
+def standing(event: RegistryEvent | None) -> str:
+    """Return since when a live deployment is so, by whom and why."""
+    if event is None:
+        return "since before there was a history"
+    why = f": {event.reason}" if event.reason else ""
+    return f"since {local(event.happened)}, by {event.actor}{why}"
+
+
+def print_history(events: Sequence[RegistryEvent]) -> None:
+    """Print events, the newest first: number, time, what, by whom, why."""
     console = output()
-    for number, when, text in rows:
-        line = Text(f"{number}  {when}  ", style="bold")
-        line.append(text, style="not bold")
+    named = len({(event.subject, event.subject_id) for event in events}) > 1
+    digits = max(len(str(event.number)) for event in events)
+    for event in events:
+        line = Text(f"{event.number:>{digits}}  {local(event.happened)}  ")
+        if named:
+            line.append(f"{event.subject} {event.subject_id}  ")
+        line.append(one_line(in_words(event)), style="bold")
+        about = f"{' ' * digits}  by {say(event.actor, 255)}"
+        why = f": {say(event.reason, 4_000)}" if event.reason else ""
         console.print(line, soft_wrap=True)
+        console.print(Text(f"{about}{why}", style="dim"), soft_wrap=True)

@@ -22,11 +22,12 @@ from prefect_lume.cli.registry._shown import (
     print_deployments,
     print_fields,
     say,
+    standing,
     state,
 )
 from prefect_lume.cli.registry.deployment_changes import add_to
 from prefect_lume.cli.results._tables import output
-from prefect_lume.registry import DeploymentRecord
+from prefect_lume.registry import DeploymentRecord, RegistryEvent
 
 
 @click.group("deployments")
@@ -63,7 +64,8 @@ def list_(
         click.echo(json.dumps(answer))
         return
     if not found.items:
-        click.echo("There is no such deployment.", err=True)
+        there = "There is no deployment yet: prefect-lume deployments create."
+        click.echo("No deployment fits." if where.strip() else there, err=True)
         return
     print_deployments(found.items)
     tell_more(found.next_page_token)
@@ -84,12 +86,16 @@ def show(deployment: str, lock: bool, services: str | None, as_json: bool) -> No
     if as_json:
         click.echo(json.dumps(deployment_json(record)))
         return
-    print_fields(_fields(record))
+    since = registry.get_promotions([record.deployment_id] if record.is_live else [])
+    print_fields(_fields(record, since.get(record.deployment_id)))
 
 
-def _fields(record: DeploymentRecord) -> Iterable[tuple[str, object]]:
+def _fields(
+    record: DeploymentRecord, since: RegistryEvent | None
+) -> Iterable[tuple[str, object]]:
     yield "deployment", record.deployment_id
     yield "state", state(record) if record.is_live or record.retired else "not live"
+    yield "live", standing(since) if record.is_live else None
     yield "model", f"{record.model_id}, {record.model.description}"
     yield "version", record.version
     yield "description", record.description
@@ -125,6 +131,8 @@ def history(deployment: str, limit: int, services: str | None, as_json: bool) ->
         else naming.find_deployment(registry, deployment).deployment_id
     )
     events = registry.get_history(deployment_id=number, limit=limit)
+    if not events:
+        naming.find_deployment(registry, deployment)
     tell_history(events, as_json=as_json)
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import click
+from rich.text import Text
 
 from prefect_lume.cli._options import json_option, services_option
 from prefect_lume.cli.registry import _naming as naming
@@ -30,6 +31,7 @@ from prefect_lume.cli.registry._shown import (
     print_table,
     record_json,
     say,
+    standing,
 )
 from prefect_lume.results.describing import counted
 
@@ -59,13 +61,25 @@ def list_(
         click.echo(json.dumps({"models": models, "next_page": found.next_page_token}))
         return
     if not found.items:
-        click.echo("There is no such model.", err=True)
+        there = "There is no model yet: prefect-lume models create."
+        click.echo("No model fits." if where.strip() else there, err=True)
         return
+    numbers = ", ".join(str(model.model_id) for model in found.items)
+    live = registry.search_deployments(
+        f"is_live AND model_id IN ({numbers})", limit=10_000
+    )
+    versions = {item.model_id: item.version for item in live.items}
     rows = [
-        [m.model_id, m.description, m.author, m.laboratory, m.facility, m.beampath]
+        [
+            m.model_id,
+            m.description,
+            Text(say(versions.get(m.model_id, "")), style="green"),
+            f"{m.laboratory}/{m.facility}/{m.beampath}",
+            m.author,
+        ]
         for m in found.items
     ]
-    headers = ["id", "description", "author", "laboratory", "facility", "beampath"]
+    headers = ["id", "description", "live", "where", "author"]
     print_table(headers, rows, *headers[1:])
     tell_more(found.next_page_token)
 
@@ -84,10 +98,16 @@ def show(model: str, services: str | None, as_json: bool) -> None:
         deployments = [deployment_json(item) for item in page.items]
         click.echo(json.dumps({**record_json(record), "deployments": deployments}))
         return
+    live = registry.get_deployments(model_id=record.model_id, is_live=True)
+    since = registry.get_promotions(item.deployment_id for item in live)
     print_fields(
         [
             ("model", record.model_id),
             ("description", record.description),
+            *(
+                ("live", f"{item.version}, {standing(since.get(item.deployment_id))}")
+                for item in live
+            ),
             ("author", record.author),
             ("laboratory", record.laboratory),
             ("facility", record.facility),
@@ -98,7 +118,7 @@ def show(model: str, services: str | None, as_json: bool) -> None:
     )
     if page.items:
         click.echo()
-        print_deployments(page.items)
+        print_deployments(page.items, model=False)
     else:
         click.echo("It has no deployment yet: `prefect-lume deployments create`.")
     if page.next_page_token:
@@ -206,7 +226,10 @@ def history(model: str, limit: int, services: str | None, as_json: bool) -> None
         if model.isascii() and model.isdigit()
         else naming.find_model(registry, model).model_id
     )
-    tell_history(registry.get_history(model_id=number, limit=limit), as_json=as_json)
+    events = registry.get_history(model_id=number, limit=limit)
+    if not events:
+        naming.find_model(registry, model)
+    tell_history(events, as_json=as_json)
 
 
 @command.command("report")
