@@ -13,7 +13,8 @@ returns is announced and never written.
 from __future__ import annotations
 
 import logging
-from typing import Any, Self, TypeAlias, cast
+from typing import Any, Self, cast
+from uuid import UUID
 
 from prefect import Flow, Task
 from prefect.context import TaskRunContext
@@ -29,12 +30,44 @@ from pydantic import PrivateAttr
 
 from prefect_lume.serializer import LumeSerializer
 
-#: Name of each task that ran → where the results of its runs are, if they are kept.
-Noted: TypeAlias = dict[str, list[ResultRecordMetadata]]
-
-__all__ = ["Noted", "ResultRecordMetadata", "SubflowResultStore"]
+__all__ = ["Kept", "Noted", "ResultRecordMetadata", "SubflowResultStore"]
 
 _logger = logging.getLogger("prefect.flow_runs.prefect_lume")
+
+
+class Kept(ResultRecordMetadata):
+    """Where the result of a task run is.
+
+    Attributes:
+        task_run_id: The run; a later one has a greater id.
+    """
+
+    task_run_id: UUID | None = None
+
+
+class Noted(dict[str, list[Kept]]):
+    """Name of each task that ran → where the results of its runs are, if kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun: list[str] = []
+
+    def begin(self, task_name: str) -> None:
+        """Note that a task begins to run."""
+        # Tasks run in threads: adding to a list cannot get lost, counting up can.
+        self._begun.append(task_name)
+        self.setdefault(task_name, [])
+
+    def all_of(self, task_name: str) -> list[Kept] | None:
+        """Return where all results of a task are, in the order its runs were made.
+
+        Returns:
+            ``None`` if there may be more: of runs that failed, or were cached.
+        """
+        found = self.get(task_name, [])
+        if not found or len(found) != self._begun.count(task_name):
+            return None
+        return sorted(found, key=lambda kept: kept.task_run_id or UUID(int=0))
 
 
 class SubflowResultStore(ResultStore):
@@ -42,7 +75,7 @@ class SubflowResultStore(ResultStore):
 
     _kept_tasks: frozenset[str] = PrivateAttr(default=frozenset())
     _storage: WritableFileSystem | None = PrivateAttr(default=None)
-    _noted: Noted = PrivateAttr(default_factory=dict)
+    _noted: Noted = PrivateAttr(default_factory=Noted)
     _keeps: str = PrivateAttr(default="")
 
     @classmethod
@@ -64,7 +97,7 @@ class SubflowResultStore(ResultStore):
         store = cls(**{name: getattr(own, name) for name in ResultStore.model_fields})
         store._kept_tasks = kept_tasks
         store._storage = storage
-        store._noted = noted if noted is not None else {}
+        store._noted = noted if noted is not None else Noted()
         return store
 
     async def aupdate_for_task(self, task: Task[..., Any]) -> Self:
@@ -86,7 +119,7 @@ class SubflowResultStore(ResultStore):
 
     def _for(self, task: Task[..., Any]) -> Self:
         self._keeps = task.name if task.name in self._kept_tasks else ""
-        self._noted.setdefault(task.name, [])
+        self._noted.begin(task.name)
         if self._keeps and task.result_serializer is None:
             self.serializer = LumeSerializer()
         if self._keeps and task.result_storage is None and self._storage is not None:
@@ -105,10 +138,16 @@ class SubflowResultStore(ResultStore):
         record = super().create_result_record(
             obj, key if by_prefect else None, expiration
         )
-        self._noted.setdefault(self._keeps, []).append(record.metadata)
+        self._note(record.metadata)
         if not by_prefect:
             self._write(record)
         return record
+
+    def _note(self, metadata: ResultRecordMetadata) -> None:
+        context = TaskRunContext.get()
+        run_id = context.task_run.id if context is not None else None
+        kept = Kept(**dict(metadata), task_run_id=run_id)
+        self._noted.setdefault(self._keeps, []).append(kept)
 
     def _write(self, record: ResultRecord[Any]) -> None:
         try:

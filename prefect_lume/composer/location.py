@@ -7,7 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from prefect import Flow
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import (
+    DeploymentFilter,
+    DeploymentFilterTags,
+    FlowFilter,
+    FlowFilterName,
+)
 from prefect.exceptions import ObjectNotFound
 
 from prefect_lume.composer.packages import import_entrypoint, import_flow
@@ -17,6 +23,8 @@ from prefect_lume.config import open_context
 from prefect_lume.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
+    from prefect.client.schemas.responses import DeploymentResponse
+
     from prefect_lume.registry import DeploymentRecord, FlowRecord
 
 
@@ -39,6 +47,40 @@ def prefect_deployment_name(subflow: ComposingFlow) -> str:
     """Return the name of the Prefect deployment that runs a subflow."""
     named = subflow.prefect_deployment
     return named or f"{subflow.flow_name}/{subflow.project_name}"
+
+
+def find_prefect_deployment(
+    client: SyncPrefectClient, name: str, project_name: str
+) -> DeploymentResponse:
+    """Return a Prefect deployment by its name.
+
+    The one of a project, ``flow/project``, keeps its name when the project is renamed:
+    then it is the only one of its flow that has the project's tag.
+
+    Args:
+        client: Prefect's client.
+        name: Its name, ``flow/deployment``.
+        project_name: The flow's project.
+
+    Raises:
+        ObjectNotFound: There is none.
+    """
+    try:
+        return client.read_deployment_by_name(name)
+    except ObjectNotFound:
+        flow_name, _, own_name = name.partition("/")
+        if own_name != project_name:
+            raise
+        found = client.read_deployments(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=[flow_name])),
+            deployment_filter=DeploymentFilter(
+                tags=DeploymentFilterTags(all_=[project_name])
+            ),
+            limit=2,
+        )
+        if len(found) != 1:
+            raise
+        return found[0]
 
 
 def locate(
@@ -108,8 +150,8 @@ def _registered(subflow: ComposingFlow, services: Any) -> Located | None:
 def _deployed(subflow: ComposingFlow) -> Located | None:
     with get_client(sync_client=True) as client:
         try:
-            deployment = client.read_deployment_by_name(
-                prefect_deployment_name(subflow)
+            deployment = find_prefect_deployment(
+                client, prefect_deployment_name(subflow), subflow.project_name
             )
         except ObjectNotFound:
             return None

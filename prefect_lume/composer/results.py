@@ -17,7 +17,13 @@ from prefect.results import aget_default_result_storage, aresolve_result_storage
 from prefect.utilities.asyncutils import run_coro_as_sync
 
 from prefect_lume.composer.keeping import Noted, ResultRecordMetadata
-from prefect_lume.errors import AmbiguousError, DecodingError, LumeError, NotFoundError
+from prefect_lume.errors import (
+    AmbiguousError,
+    ConnectionFailedError,
+    DecodingError,
+    LumeError,
+    NotFoundError,
+)
 from prefect_lume.serializer import NotStoredError, load
 
 if TYPE_CHECKING:
@@ -53,7 +59,7 @@ def returned(run: FlowRun, task_name: str | None, noted: Noted | None = None) ->
     if task_name is None:
         return _value(run.state.data if run.state else None, "the flow")
     what = f"the task {task_name!r}"
-    here = (noted or {}).get(task_name, [])
+    here = noted.get(task_name, []) if noted is not None else []
     if len(here) == 1:
         return _value(here[0], what)
     if here:
@@ -62,6 +68,44 @@ def returned(run: FlowRun, task_name: str | None, noted: Noted | None = None) ->
     patience = _LESS_PATIENCE if noted is not None else _PATIENCE
     state = named_task(run, task_name, patience, ran=noted or ()).state
     return _value(state.data if state else None, what)
+
+
+def all_returned(run: FlowRun, task_name: str, noted: Noted | None = None) -> list[Any]:
+    """Return what every completed run of a task returned, in the order they were made.
+
+    Args:
+        run: The completed flow run.
+        task_name: The task.
+        noted: As for :func:`returned`.
+
+    Raises:
+        NotFoundError: No task of that name completed; the message lists those that
+            did.
+        DecodingError: A result was not kept in a form that can be read.
+    """
+    what = f"the task {task_name!r}"
+    here = noted.all_of(task_name) if noted is not None else None
+    if here is not None:
+        return [_value(kept, what) for kept in here]
+    patience = _LESS_PATIENCE if noted is not None else _PATIENCE
+    least = len(noted.get(task_name, [])) if noted is not None else 0
+    done, runs = _completed(run, task_name, patience, least=least, every=True)
+    if len(done) < least:
+        raise ConnectionFailedError(
+            f"The task {task_name!r} completed {least} times, of which Prefect's "
+            f"server shows {len(done)} after {patience:.0f} seconds: it is behind. "
+            f"Ask again later."
+        )
+    if not done:
+        raise NotFoundError(
+            "completed run of the task",
+            task_name,
+            known=sorted({*(noted or ()), *map(_name_of, runs)}),
+            hint="Name a task that ran, or leave task_name out for what the flow "
+            "returned.",
+        )
+    done.sort(key=lambda item: item.id)
+    return [_value(item.state.data if item.state else None, what) for item in done]
 
 
 def named_task(
@@ -83,20 +127,7 @@ def named_task(
         NotFoundError: No task of that name completed.
         AmbiguousError: Several did.
     """
-    deadline = time.monotonic() + patience
-    calm_since, shown = time.monotonic(), -1
-    while True:
-        runs = _task_runs(run.id)
-        if len(runs) != shown:
-            calm_since, shown = time.monotonic(), len(runs)
-        named = _named(runs, task_name)
-        done = [item for item in named if item.state and item.state.is_completed()]
-        settled = all(item.state and item.state.is_final() for item in runs)
-        calm = bool(runs) and settled and time.monotonic() - calm_since > _CALM
-        if (named and settled and done) or calm or time.monotonic() > deadline:
-            break
-        # Task runs reach the API asynchronously, after the flow run has ended.
-        time.sleep(_PAUSE)
+    done, runs = _completed(run, task_name, patience)
     if len(done) == 1:
         return done[0]
     if done:
@@ -108,6 +139,42 @@ def named_task(
         hint="Name a task that ran, or return the value from the flow and leave "
         "parent_task_name out.",
     )
+
+
+def _completed(
+    run: FlowRun,
+    task_name: str,
+    patience: float,
+    *,
+    least: int = 1,
+    every: bool = False,
+) -> tuple[list[TaskRun], list[TaskRun]]:
+    """Wait for the API to show a task, and return its completed runs, and all runs.
+
+    Args:
+        run: The completed flow run.
+        task_name: The task.
+        patience: Seconds that the API may take.
+        least: How many completed runs of the task there are at least.
+        every: Whether to wait until no more runs come to light.
+    """
+    deadline = time.monotonic() + patience
+    calm_since, shown = time.monotonic(), -1
+    while True:
+        runs = _task_runs(run.id)
+        if len(runs) != shown:
+            calm_since, shown = time.monotonic(), len(runs)
+        named = _named(runs, task_name)
+        done = [item for item in named if item.state and item.state.is_completed()]
+        settled = all(item.state and item.state.is_final() for item in runs)
+        enough = bool(done) and len(done) >= least
+        calm = bool(runs) and settled and time.monotonic() - calm_since > _CALM
+        if every:
+            calm = calm and len(done) >= least
+        if (settled and enough and not every) or calm or time.monotonic() > deadline:
+            return done, runs
+        # Task runs reach the API asynchronously, after the flow run has ended.
+        time.sleep(_PAUSE)
 
 
 def _several(task_name: str, count: int) -> AmbiguousError:

@@ -22,6 +22,7 @@ from prefect.utilities.callables import get_call_parameters
 from prefect_lume.composer import children
 from prefect_lume.composer.child import as_child
 from prefect_lume.composer.keeping import Noted
+from prefect_lume.composer.location import find_prefect_deployment
 from prefect_lume.composer.plan import Step
 from prefect_lume.composer.remote_names import ENTRYPOINT, KEEP
 from prefect_lume.config import running_deployment
@@ -114,7 +115,7 @@ class InProcess(Runner):
             children.set_state(run.id, Crashed(message=message), force=True)
         started = _Once(self._creating)
         try:
-            noted: Noted = {}
+            noted = Noted()
             child = as_child(
                 flow,
                 step.kept,
@@ -190,7 +191,9 @@ class AsDeployments(Runner):
             return run
         key = f"{self._parent_run_id}:{step.name}:{len(earlier)}"
         with get_client(sync_client=True) as client:
-            deployment = client.read_deployment_by_name(step.prefect_deployment)
+            deployment = find_prefect_deployment(
+                client, step.prefect_deployment, step.project_name
+            )
             return client.create_flow_run_from_deployment(
                 deployment.id,
                 name=step.name,

@@ -10,6 +10,7 @@ from prefect.exceptions import ObjectNotFound
 
 from prefect_lume.composer import children
 from prefect_lume.composer.execution import Execution
+from prefect_lume.composer.location import find_prefect_deployment
 from prefect_lume.composer.plan import DEPLOYMENTS, Plan
 from prefect_lume.composer.runners import AsDeployments, InProcess, Runner
 from prefect_lume.config import open_context, running_services
@@ -62,7 +63,9 @@ def check_deployments(plan: Plan) -> None:
     with get_client(sync_client=True) as client:
         for step in plan.steps():
             try:
-                client.read_deployment_by_name(step.prefect_deployment)
+                find_prefect_deployment(
+                    client, step.prefect_deployment, step.project_name
+                )
             except ObjectNotFound:
                 missing.append(f"{step.name!r} needs {step.prefect_deployment!r}")
     if missing:

@@ -22,6 +22,7 @@ def history(
     deployment_id: int | None,
     project_name: str | None,
     flow_id: str | None,
+    kind: str | None,
     limit: int | None,
 ) -> tuple[RegistryEvent, ...]:
     """Return events, newest first; of everything, or of what is named."""
@@ -51,6 +52,8 @@ def history(
         )
     if flow_id is not None:
         statement = statement.where(EventRow.flow_id == flow_id)
+    if kind is not None:
+        statement = statement.where(EventRow.kind == kind)
     if limit is not None:
         statement = statement.limit(limit)
     return tuple(map(reading.event_record, connection.execute(statement)))

@@ -227,6 +227,7 @@ class LifeCalls(ServiceBase):
         deployment_id: int | None = None,
         project_name: str | None = None,
         flow_id: str | None = None,
+        kind: str | None = None,
         limit: int | None = None,
     ) -> tuple[RegistryEvent, ...]:
         """Return what was changed, by whom, when and why; the newest first.
@@ -237,6 +238,7 @@ class LifeCalls(ServiceBase):
                 one took "live" or an alias from it included.
             project_name: Only events of this project, under whatever name.
             flow_id: Only events about this flow.
+            kind: Only events of this kind, for example ``"project.renamed"``.
             limit: So many at most. Left out: all.
 
         Returns:
@@ -249,6 +251,7 @@ class LifeCalls(ServiceBase):
         number = fields.optional_integer("deployment_id", deployment_id)
         project = fields.optional_text("project_name", project_name)
         flow = fields.optional_text("flow_id", flow_id, fields.FLOW_ID_LENGTH)
+        what = fields.optional_text("kind", kind)
         most = fields.optional_integer("limit", limit)
         return self._read(
             lambda c: chronicle.history(
@@ -257,6 +260,7 @@ class LifeCalls(ServiceBase):
                 deployment_id=number,
                 project_name=project,
                 flow_id=flow,
+                kind=what,
                 limit=most,
             )
         )
