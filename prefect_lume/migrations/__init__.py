@@ -10,13 +10,17 @@ from __future__ import annotations
 import functools
 import io
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Connection, Engine, MetaData, inspect, text
+from sqlalchemy import Connection, Engine, inspect, text
 
-from prefect_lume.errors import SchemaError, clip, name_list
+from prefect_lume.errors import SchemaError, clip, name_list, suggestion
 from prefect_lume.migrations._locking import exclusive
+from prefect_lume.migrations._privileges import as_owner
+from prefect_lume.migrations._remains import count, drop_tables, make_room
 from prefect_lume.storage.sql import read_only, safe_url, translated
 
 if TYPE_CHECKING:
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
 #: The table that names the database's revision. Not Alembic's default name, so that
 #: another program's revisions may live in the same database.
 VERSION_TABLE: Final = "lume_schema_version"
+
+#: The databases that the SQL can be printed for.
+DIALECTS: Final = ("mysql", "mariadb", "postgresql", "sqlite")
 
 _FOLDER: Final = Path(__file__).parent
 _REMEDY: Final = "Run: prefect-lume db upgrade"
@@ -108,7 +115,8 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
 
     Several processes may call this at once: one works, the others wait for it. On
     SQLite and PostgreSQL it happens as a whole or not at all; MySQL and MariaDB cannot
-    take back changes of tables, but what a failed first upgrade made is removed.
+    take back changes of tables, but what a failed first upgrade made is removed, and
+    one that was killed can be run again.
 
     Args:
         engine: The database, from :func:`prefect_lume.storage.sql.get_engine`.
@@ -116,8 +124,9 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
 
     Raises:
         SchemaError: The database holds tables of these names that no revision made, or
-            is of a newer revision than this code knows.
-        StorageError: The database user may not create tables, or the server is gone.
+            is of a newer revision than this code knows, or than the one asked for.
+        PermissionDeniedError: The database user may not change tables.
+        StorageError: The server is gone.
 
     Example:
         >>> from prefect_lume.storage.sql import get_engine
@@ -132,19 +141,18 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
         return
     from alembic import command
 
-    with _alembic, translated(engine), exclusive(engine) as connection:
+    with _changing(engine) as connection:
         found = _recorded(connection)
         if found is None:
-            _refuse_strangers(connection)
-        elif found not in revisions():
-            where = safe_url(engine)
-            raise SchemaError(_newer(where, found), where)
+            make_room(connection, VERSION_TABLE)
+        elif found > target:
+            raise _wrong_way(engine, found, target, "downgrade")
         before = set(inspect(connection).get_table_names())
         try:
             command.upgrade(_config(connection), target)
         except BaseException:
             if found is None and connection.dialect.name in {"mysql", "mariadb"}:
-                _drop(connection, before)
+                drop_tables(connection, before)
             raise
 
 
@@ -156,22 +164,50 @@ def downgrade(engine: Engine, revision: str = "base") -> None:
         revision: The name of an older revision, or ``"base"``: no table at all.
 
     Raises:
-        SchemaError: The revision is not known.
-        StorageError: The database user may not do it, or the server is gone.
+        SchemaError: The revision is not known, or newer than the database's.
+        PermissionDeniedError: The database user may not change tables.
+        StorageError: The server is gone.
     """
     from alembic import command
 
     target = revision if revision == "base" else _known(revision)
-    with _alembic, translated(engine), exclusive(engine) as connection:
+    with _changing(engine) as connection:
         found = _recorded(connection)
         if found is None:
             return
-        if found not in revisions():
-            where = safe_url(engine)
-            raise SchemaError(_newer(where, found), where)
+        if target != "base" and target > found:
+            raise _wrong_way(engine, found, target, "upgrade")
         command.downgrade(_config(connection), target)
         if target == "base":
             connection.execute(text(f"DROP TABLE {VERSION_TABLE}"))
+
+
+@contextmanager
+def _changing(engine: Engine) -> Iterator[Connection]:
+    with (
+        _alembic,
+        as_owner(engine),
+        translated(engine),
+        exclusive(engine) as connection,
+    ):
+        _refuse_newer(engine, _recorded(connection))
+        yield connection
+
+
+def _refuse_newer(engine: Engine, found: str | None) -> None:
+    if found is not None and found not in revisions():
+        where = safe_url(engine)
+        raise SchemaError(_newer(where, found), where)
+
+
+def _wrong_way(engine: Engine, found: str, target: str, way: str) -> SchemaError:
+    where = safe_url(engine)
+    return SchemaError(
+        f"{where} is at schema revision {found}, so {target} is no "
+        f"{'upgrade' if way == 'downgrade' else 'downgrade'}. To go there, run: "
+        f"prefect-lume db {way} --to {target}",
+        where,
+    )
 
 
 def check(engine: Engine) -> list[str]:
@@ -199,30 +235,88 @@ def check(engine: Engine) -> list[str]:
 def script(dialect: str = "mysql") -> str:
     """Return the SQL that creates everything in an empty database.
 
+    It is the same whenever and wherever it is made. The row that names the revision is
+    part of it, so :func:`ensure` accepts what it made.
+
     Args:
-        dialect: ``"mysql"``, ``"mariadb"``, ``"postgresql"`` or ``"sqlite"``.
+        dialect: One of :data:`DIALECTS`. Those of MySQL and MariaDB differ: the two
+            servers have no collation in common that compares exactly.
 
     Example:
         >>> "CREATE TABLE deployment" in script("mysql")
         True
     """
-    from alembic import command
+    return _sql(dialect, None, head())
+
+
+def plan(engine: Engine, revision: str = "head") -> str:
+    """Return the SQL by which a database would get to a revision; change nothing.
+
+    It changes tables only. An upgrade of a database with rows also fills what is new in
+    them, which this SQL does not: it is to be read, not to be run there.
+
+    Args:
+        engine: The database.
+        revision: An older or a newer one than the database's, or ``"base"``.
+
+    Returns:
+        The SQL; empty if the database is at that revision already.
+
+    Raises:
+        SchemaError: The revision, or the database's, is not known.
+        StorageError: The database cannot be asked.
+    """
+    target = revision if revision == "base" else _known(revision)
+    found = current(engine)
+    _refuse_newer(engine, found)
+    if found == target or (found is None and target == "base"):
+        return ""
+    is_mariadb = getattr(engine.dialect, "is_mariadb", False)
+    return _sql("mariadb" if is_mariadb else engine.dialect.name, found, target)
+
+
+def losses(engine: Engine, revision: str) -> dict[str, int]:
+    """Return the tables that a downgrade would drop, and how many rows each has.
+
+    Args:
+        engine: The database.
+        revision: As for :func:`downgrade`.
+
+    Raises:
+        SchemaError: The revision, or the database's, is not known.
+        StorageError: The database cannot be asked.
+    """
+    from prefect_lume.migrations import _offline
+
+    names = _offline.dropped(plan(engine, revision))
+    with translated(engine), read_only(engine).connect() as connection:
+        there = inspect(connection).get_table_names()
+        return {
+            name: count(connection, name)
+            for name in names
+            if name in there and name != VERSION_TABLE
+        }
+
+
+def _sql(dialect: str, start: str | None, end: str) -> str:
+    from prefect_lume.migrations import _offline
 
     buffer = io.StringIO()
     config = _config(output_buffer=buffer)
     config.attributes["dialect"] = dialect
     with _alembic:
-        command.upgrade(config, "head", sql=True)
-    return buffer.getvalue()
+        return _offline.sql(config, buffer, start, end)
 
 
 def _known(revision: str) -> str:
     if revision == "head":
         return head()
     if revision not in revisions():
+        # "4" means "0004" rather than what looks most like it.
+        meant = suggestion(revision.zfill(len(head())), revisions())
         raise SchemaError(
-            f"There is no schema revision {clip(revision, 40)!r}. "
-            f"Known: {name_list(revisions())}."
+            f"There is no schema revision {clip(revision, 40)!r}."
+            f"{clip(meant)} Known: {name_list(revisions())}."
         )
     return revision
 
@@ -236,30 +330,3 @@ def _config(connection: Connection | None = None, **arguments: Any) -> Config:
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     return config
-
-
-def _refuse_strangers(connection: Connection) -> None:
-    from prefect_lume.migrations import _drift
-
-    ours = {
-        table.name
-        for metadata in _drift.metadatas()
-        for table in metadata.tables.values()
-    }
-    there = ours & set(inspect(connection).get_table_names())
-    if there:
-        where = safe_url(connection.engine)
-        raise SchemaError(
-            f"{where} has tables named {name_list(there)} already, and no schema "
-            f"revision: another program made them, or an upgrade was killed half-way. "
-            f"Use an empty database; if these tables are leftovers of an upgrade and "
-            f"empty, drop them and run it again.",
-            where,
-        )
-
-
-def _drop(connection: Connection, keep: set[str]) -> None:
-    made = set(inspect(connection).get_table_names()) - keep
-    metadata = MetaData()
-    metadata.reflect(connection, only=sorted(made), resolve_fks=False)
-    metadata.drop_all(connection)

@@ -47,8 +47,11 @@ def _of(connection: Connection, metadata: MetaData) -> Iterator[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = compare_metadata(context, metadata)
+    missing = {item[1].name for item in _flat(found) if item[0] == "add_table"}
     for difference in _flat(found):
-        yield _describe(difference)
+        # A missing table says it all.
+        if difference[0] != "add_index" or difference[1].table.name not in missing:
+            yield _describe(difference)
     for warning in caught:
         # Alembic can tell that a generated column differs, but only warns of it.
         if "omputed" in str(warning.message):

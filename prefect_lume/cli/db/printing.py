@@ -1,0 +1,75 @@
+"""``prefect-lume db schema`` and ``diagram``: from the code; no database is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import click
+
+from prefect_lume import migrations
+from prefect_lume.errors import InvalidInputError
+from prefect_lume.migrations import diagram as drawing
+
+_HEADER: Final = """\
+-- The tables of prefect-lume at revision {head}, for {dialect}.
+-- Made by: prefect-lume db schema --dialect {dialect}
+
+"""
+
+_output = click.option(
+    "--output",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    help="Write it there instead of printing it.",
+)
+
+
+@click.command("schema")
+@click.option(
+    "--dialect",
+    type=click.Choice(migrations.DIALECTS),
+    required=True,
+    help="The kind of database. MySQL's SQL does not fit MariaDB.",
+)
+@_output
+def schema(dialect: str, output: Path | None) -> None:
+    """Print the SQL that creates all tables in an empty database."""
+    header = _HEADER.format(head=migrations.head(), dialect=dialect)
+    _give(header + migrations.script(dialect).strip() + "\n", output)
+
+
+@click.command("diagram")
+@click.option(
+    "--part",
+    type=click.Choice(drawing.PARTS),
+    default="registry",
+    show_default=True,
+    help="Whose tables.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["mermaid", "svg"]),
+    default="mermaid",
+    show_default=True,
+    help="Mermaid's language, or a picture.",
+)
+@_output
+def diagram(part: str, form: str, output: Path | None) -> None:
+    """Draw the tables and how they refer to each other."""
+    draw = drawing.mermaid if form == "mermaid" else drawing.svg
+    _give(draw(part), output)
+
+
+def _give(text: str, output: Path | None) -> None:
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, "utf-8", newline="\n")
+    except OSError as error:
+        raise InvalidInputError(
+            f"{output} cannot be written: {error.strerror}."
+        ) from error
