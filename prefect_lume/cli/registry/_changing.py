@@ -11,7 +11,6 @@ import click
 from prefect_lume.cli._options import json_option, services_option
 from prefect_lume.cli.registry._shown import event_json, event_text, say
 from prefect_lume.cli.results._parameters import dry_run_option, yes_option
-from prefect_lume.cli.results._running import confirm
 from prefect_lume.registry import FlowRecord, ModelDBService, RegistryEvent
 
 _Command = Callable[..., Any]
@@ -67,6 +66,9 @@ def perform(
         asked = question(events) if callable(question) else question
         if asked and events and not yes:
             _print(events, moved, _WOULD, err=True)
+            # Late, as it imports Prefect, for which no completion can wait.
+            from prefect_lume.cli.results._running import confirm
+
             confirm(asked)
         events.clear()
     change(registry.heard_by(events.extend))

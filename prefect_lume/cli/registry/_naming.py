@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -107,6 +109,24 @@ def open_registry(services: str | None) -> ModelDBService:
         return open_context(services).model_db_service()
 
 
+def _open_quickly(services: str | None) -> ModelDBService | None:
+    """Return the registry, for completion: the embedded one without Prefect.
+
+    Importing Prefect takes longer than all the rest. ``None``: there is none yet.
+    """
+    from prefect_lume.settings import LumeSettings
+
+    settings = LumeSettings.load()
+    if services or settings.services:
+        return open_registry(services)
+    from prefect_lume.storage.sql import get_engine
+
+    prefect = Path(os.environ.get("PREFECT_HOME", "~/.prefect"))
+    home = settings.home or prefect / "lume"
+    file = home.expanduser().absolute() / "lume.db"
+    return ModelDBService(get_engine(f"sqlite:///{file}")) if file.exists() else None
+
+
 _Complete = Callable[[ModelDBService, str], Iterable[CompletionItem]]
 
 
@@ -119,8 +139,8 @@ def _completing(complete: _Complete) -> Callable[..., list[CompletionItem]]:
     ) -> list[CompletionItem]:
         del param
         try:
-            registry = open_registry(ctx.params.get("services"))
-            return list(complete(registry, incomplete))
+            registry = _open_quickly(ctx.params.get("services"))
+            return list(complete(registry, incomplete)) if registry else []
         except LumeError:
             # A message would end up in the line that somebody is typing.
             return []

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from prefect_lume.cli._progress import quiet_prefect
 from prefect_lume.cli.registry import _naming as naming
 from prefect_lume.cli.registry._changing import (
     change_options,
@@ -121,6 +120,8 @@ def create(
             reason=reason,
             registry=service,
         )
+
+    from prefect_lume.cli._progress import quiet_prefect
 
     with quiet_prefect():
         perform(

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from prefect_lume.cli._options import json_option, services_option
-from prefect_lume.cli._progress import quiet_prefect
 from prefect_lume.cli.registry import _naming as naming
 from prefect_lume.cli.registry._changing import (
     change_options,
@@ -124,6 +123,8 @@ def rename(
             scheduling.rename_project(
                 project, new_name, reason=reason, registry=service
             )
+
+    from prefect_lume.cli._progress import quiet_prefect
 
     with quiet_prefect():
         perform(
