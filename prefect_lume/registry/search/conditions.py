@@ -56,6 +56,9 @@ class Conditions:
         self._texts = Texts(dialect)
         self._now = now
         self._joined = joined
+        self._sqlite = dialect == "sqlite"
+        self.common: frozenset[Term] = frozenset()
+        """Tests of tags that so many rows pass that each row had better ask."""
 
     def of(self, meaning: Meaning) -> Condition:
         """Return the condition for what a filter, or a part of it, means."""
@@ -76,9 +79,10 @@ class Conditions:
     ) -> tuple[FromClause, list[Meaning]]:
         """Join the tags that must have a value, and return what remains to be asked.
 
-        From the index of tags a join comes in the order of ids, so that the first page
-        of many is as fast as the only row. A row has a key once, so none is repeated.
+        Servers' planners know joins best. A row has a key once, so none is repeated.
         """
+        if self._sqlite:
+            return source, list(parts)
         rest: list[Meaning] = []
         joins = 0
         for part in parts:
@@ -126,24 +130,26 @@ class Conditions:
         table = _alias(term.field)
         link, owner = table.c[_link(term.field).key], self._owner(term)
         fits = self._inner(term, table)
-        if term.absent or term.field.probed:
+        if term.absent or term.field.probed or term in self.common:
             found = exists().where(link == owner, *fits)
             return not_(found) if term.absent else found
         return owner.in_(select(link).where(*fits))
 
     def _inner(self, term: Term, table: FromClause) -> list[Condition]:
         """Return what a row of another table must be like to pass a test."""
-        column = table.c[term.field.column.key]
+        fits = self._fits(term, table.c[term.field.column.key])
         if term.field.key is None:
-            return [self._fits(term, column)]
-        key = table.c.key == term.field.key
-        if term.asked == "any":
-            return [key]
+            return [fits]
+        indexed = self.indexed(term, table)
+        return indexed if term.asked == "any" else [*indexed, fits]
+
+    def indexed(self, term: Term, table: FromClause) -> list[Condition]:
+        """Return as much of a tag's test as the index of tags can look up."""
         near = [] if term.negated else self._near(term, table.c.value_start)
-        return [key, *near, self._fits(term, column)]
+        return [table.c.key == term.field.key, *near]
 
     def _near(self, term: Term, start: ColumnElement[Any]) -> list[Condition]:
-        """Return what an index can look up: how a tag's value begins."""
+        """Return how a tag's value must begin."""
         if term.asked == "=":
             return [start == term.values[0][:START]]
         if term.asked == "in":
@@ -178,7 +184,12 @@ class Conditions:
             return found if wanted else not_(found)
         if not wanted:
             return DEPLOYMENT.c.is_live == false()
-        # Both are looked up by an index, which ``is_live`` has not.
+        # ``is_live`` has no index. One deployment of a model is live, so it is looked
+        # up, whatever the order is: SQLite would rather read all in order.
+        if self._sqlite:
+            other = DEPLOYMENT.alias()
+            all_live = select(other.c.deployment_id).where(other.c.live_model_id > 0)
+            return DEPLOYMENT.c.deployment_id.in_(all_live)
         return live == MODEL.c.model_id if self._joined else live > 0
 
     def _fits(self, term: Term, column: ColumnElement[Any]) -> Condition:

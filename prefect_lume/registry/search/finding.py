@@ -13,6 +13,7 @@ from prefect_lume.errors import InvalidInputError
 from prefect_lume.registry.search import meaning as meanings
 from prefect_lume.registry.search import order as orders
 from prefect_lume.registry.search import tokens
+from prefect_lume.registry.search.common import common
 from prefect_lume.registry.search.conditions import Condition, Conditions
 from prefect_lume.registry.search.fields import DEPLOYMENT, MODEL, Target
 from prefect_lume.registry.search.texts import Texts
@@ -51,10 +52,9 @@ def search(
     if page_token is not None:
         place = tokens.read(target, where, order, page_token)
         now = place.now
-    dialect = connection.dialect.name
-    texts = Texts(dialect)
+    texts = Texts(connection.dialect.name)
     joined = any(key.of_model for key in order.keys)
-    source, condition = _asked(target, meaning, dialect, now, joined=joined)
+    source, condition = _asked(connection, target, meaning, now, joined=joined)
     statement: Select[Any] = (
         select(*(key.value(texts) for key in order.keys))
         .select_from(source)
@@ -76,8 +76,8 @@ def search(
 def count(connection: Connection, target: Target, where: str) -> int:
     """Return how many there are."""
     meaning = meanings.understand(target, where)
-    dialect, now = connection.dialect.name, datetime.now(UTC)
-    source, condition = _asked(target, meaning, dialect, now, joined=False)
+    now = datetime.now(UTC)
+    source, condition = _asked(connection, target, meaning, now, joined=False)
     statement = select(func.count()).select_from(source)
     if condition is not None:
         statement = statement.where(condition)
@@ -85,21 +85,24 @@ def count(connection: Connection, target: Target, where: str) -> int:
 
 
 def _asked(
+    connection: Connection,
     target: Target,
     meaning: meanings.Meaning | None,
-    dialect: str,
     now: datetime,
     *,
     joined: bool,
 ) -> tuple[FromClause, Condition | None]:
     """Return the tables that a filter needs, and its condition."""
     source: FromClause = MODEL
+    terms = list(meanings.terms(meaning))
     if target == "deployment":
         source = DEPLOYMENT
-        joined = joined or any(t.field.joined for t in meanings.terms(meaning))
+        joined = joined or any(term.field.joined for term in terms)
         if joined:
             source = source.join(MODEL, MODEL.c.model_id == DEPLOYMENT.c.model_id)
-    conditions = Conditions(target, dialect, now, joined=joined)
+    conditions = Conditions(target, connection.dialect.name, now, joined=joined)
+    if target == "deployment":
+        conditions.common = common(connection, conditions, terms)
     source, rest = conditions.tables(meanings.conjuncts(meaning), source)
     found = [conditions.of(part) for part in rest]
     return source, and_(*found) if found else None

@@ -15,7 +15,8 @@ class SearchCalls(ServiceBase):
     """The calls of the service that look among many.
 
     The language of filters is told in ``docs/registry-search.md``. Each search is two
-    statements, however many rows there are, but for a count, which is one.
+    statements, however many rows there are (on SQLite one more where a filter asks for
+    tags), and a count is one less.
     """
 
     def search_deployments(
