@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.actions import DeploymentUpdate
-from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 
-from prefect_lume.errors import ConnectionFailedError, clip
+from prefect_lume.config.tagging import tag, untag
+from prefect_lume.errors import ConnectionFailedError, NotFoundError, clip
 
 if TYPE_CHECKING:
     from prefect_lume.registry import ModelDBService
 
-_PAGE: Final = 100
-
 
 class SchedulingService:
     """Creates what registry and Prefect both know: projects and flows.
+
+    Prefect 3 has no projects: ours is a row of the registry, and a tag of the Prefect
+    deployments of its flows. The registry comes first; when Prefect cannot be reached
+    then, the same call again does the rest.
 
     Args:
         model_db_service: The registry.
@@ -30,10 +31,7 @@ class SchedulingService:
         self._registry = model_db_service
 
     def create_project(self, project_name: str, description: str = "") -> str:
-        """Create a project, or find it.
-
-        Prefect 3 has no projects: ours is a row of the registry and a tag on Prefect's
-        objects.
+        """Create a project, or find it; its flows' Prefect deployments get its tag.
 
         Args:
             project_name: Its name, which is its tag, too.
@@ -41,10 +39,21 @@ class SchedulingService:
 
         Returns:
             The project's name.
+
+        Raises:
+            ConnectionFailedError: Prefect cannot be reached; the registry has it.
         """
-        return self._registry.store_project(
+        name = self._registry.store_project(
             project_name=project_name, description=description
         )
+        flows = _flow_ids(self._registry, name)
+        try:
+            tag(flows, name)
+        except httpx.HTTPError as error:
+            raise _half_way(
+                f"The project {name!r} is in the registry", error
+            ) from error
+        return name
 
     def rename_project(
         self,
@@ -56,10 +65,11 @@ class SchedulingService:
     ) -> int:
         """Rename a project in the registry, and its tag on Prefect's objects.
 
-        The tag is that of the Prefect deployments of the project's flows; nothing else
-        of them is touched. Past flow runs, and results, keep the name that they were
-        made under. When Prefect cannot be reached half-way, call it again: a project
-        that has its new name already only has its tags brought up to date.
+        Its flows, the flow-of-flows that they take part in and its history follow. The
+        tag is that of the Prefect deployments of its flows, of which nothing else is
+        touched: these keep their names, by which ``<flow>/<old name>`` goes on to
+        serve a composition. Results and past runs stay under the name that they were
+        made under.
 
         Args:
             project_name: The name it has.
@@ -68,7 +78,7 @@ class SchedulingService:
             registry: The registry's service to use, in place of this one's.
 
         Returns:
-            How many Prefect deployments got the new tag.
+            How many Prefect deployments were changed.
 
         Raises:
             NotFoundError: There is no such project.
@@ -76,18 +86,58 @@ class SchedulingService:
             ConnectionFailedError: Prefect cannot be reached; the registry is renamed.
         """
         service = registry or self._registry
-        known = {project.project_name for project in service.get_projects()}
-        if project_name in known or new_name not in known:
+        if not _has_been_renamed(service, project_name, new_name):
             service.rename_project(project_name, new_name, reason=reason)
-        flows = {flow.flow_id for flow in service.get_flows(project_name=new_name)}
+        flows = _flow_ids(service, new_name)
         try:
-            return _retag(flows, project_name, new_name)
+            return tag(flows, new_name, instead_of=project_name)
         except httpx.HTTPError as error:
-            raise ConnectionFailedError(
+            raise _half_way(
                 f"The project {project_name!r} is renamed to {new_name!r} in the "
-                f"registry, but Prefect cannot be reached to rename its tag "
-                f"({clip(type(error).__name__)}). Do the same again when it can."
+                f"registry",
+                error,
             ) from error
+
+    def delete_project(
+        self,
+        project_name: str,
+        *,
+        reason: str = "",
+        registry: ModelDBService | None = None,
+    ) -> int:
+        """Remove a project that has no flows, and its tag.
+
+        The tag is that of the Prefect deployments of flows that the project had, unless
+        they belong to another project now. Results that were stored under its name
+        stay.
+
+        Args:
+            project_name: The project.
+            reason: Why, for the history.
+            registry: The registry's service to use, in place of this one's.
+
+        Returns:
+            How many Prefect deployments lost the tag.
+
+        Raises:
+            NotFoundError: There is no such project.
+            ConflictError: It has flows.
+            ConnectionFailedError: Prefect cannot be reached; nothing is removed.
+        """
+        service = registry or self._registry
+        # Its history, which tells its flows, can be asked for as long as it is there.
+        service.preview().delete_project(project_name)
+        events = service.get_history(project_name=project_name, kind="flow.deleted")
+        had = {event.flow_id for event in events if event.flow_id is not None}
+        flows = had - {flow.flow_id for flow in service.get_flows()} if had else had
+        try:
+            changed = untag(flows, project_name)
+        except httpx.HTTPError as error:
+            raise _half_way(
+                f"The project {project_name!r} is not removed", error
+            ) from error
+        service.delete_project(project_name, reason=reason)
+        return changed
 
     def flow_id(self, flow_name: str) -> str:
         """Return the id by which Prefect knows a flow of that name, creating it.
@@ -124,25 +174,23 @@ class SchedulingService:
         )
 
 
-def _retag(flow_ids: Collection[str], old: str, new: str) -> int:
-    """Give the Prefect deployments of flows, tagged by an old name, the new one."""
-    changed = 0
-    tagged = DeploymentFilter(tags=DeploymentFilterTags(all_=[old]))
-    with get_client(sync_client=True) as client:
-        offset = 0
-        while True:
-            page = client.read_deployments(
-                deployment_filter=tagged, limit=_PAGE, offset=offset
-            )
-            for deployment in page:
-                if str(deployment.flow_id) not in flow_ids:
-                    # Another one's tag of the same word.
-                    offset += 1
-                    continue
-                tags = [new if tag == old else tag for tag in deployment.tags]
-                client.update_deployment(
-                    deployment.id, DeploymentUpdate(tags=list(dict.fromkeys(tags)))
-                )
-                changed += 1
-            if len(page) < _PAGE:
-                return changed
+def _flow_ids(service: ModelDBService, project_name: str) -> Collection[str]:
+    return {flow.flow_id for flow in service.get_flows(project_name=project_name)}
+
+
+def _has_been_renamed(service: ModelDBService, old: str, new: str) -> bool:
+    """Tell whether a project has got its new name already, by an earlier call."""
+    known = {project.project_name for project in service.get_projects()}
+    if old in known or new not in known:
+        return False
+    renamed = service.get_history(project_name=new, kind="project.renamed")
+    if old in {event.before["project_name"] for event in renamed}:
+        return True
+    raise NotFoundError("project", old, known)
+
+
+def _half_way(done: str, error: httpx.HTTPError) -> ConnectionFailedError:
+    return ConnectionFailedError(
+        f"{done}, but Prefect cannot be used to change its tag "
+        f"({clip(type(error).__name__)}). Do the same again when it can."
+    )

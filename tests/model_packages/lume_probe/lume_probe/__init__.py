@@ -1,0 +1,1 @@
+"""A model package for the tests of the model API."""
