@@ -16,6 +16,7 @@ from prefect_lume.cli._main import COMMANDS, cli
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+REGISTRY = ("deployments", "flows", "models", "projects")
 NO_DOCTEST = {"prefect_lume.cli.__main__", "prefect_lume.migrations.env"}
 MODULES = sorted(
     module.name
@@ -82,7 +83,7 @@ def test_every_command_is_documented_and_has_help():
         _check_section(page, f"\n## {name}\n", command)
         for inner, leaf in _subcommands(command):
             assert inner == leaf.name
-            if name in {"results", "runs", "import"}:
+            if name in {"results", "runs", "import", *REGISTRY}:
                 _check_section(page, f"\n### {name} {inner}\n", leaf)
     assert set(cli.list_commands(None)) == set(COMMANDS)
 

@@ -29,6 +29,8 @@ from prefect_lume.registry.search import quoted
 
 #: The most completions that are offered.
 _MOST = 50
+#: So many signs of a name are tried as the one after the model.
+_SIGNS = 20
 
 
 def find_model(registry: ModelDBService, name: str) -> ModelRecord:
@@ -60,17 +62,27 @@ def find_deployment(registry: ModelDBService, name: str) -> DeploymentRecord:
     """
     if name.isascii() and name.isdigit():
         return registry.get_deployment(deployment_id=int(name))
-    for sign, get in (("@", _by_alias), ("/", _by_version)):
-        model, found, rest = name.rpartition(sign)
-        if found and model and rest:
-            try:
-                return get(registry, find_model(registry, model).model_id, rest)
-            except NotFoundError:
-                # A description or version may hold either sign.
-                if sign == "/" or "/" not in name:
-                    raise
+    problem: LumeError | None = None
+    # A description or version may hold either sign, too: the last one is tried first.
+    for place in [at for at, sign in enumerate(name) if sign in "@/"][:-_SIGNS:-1]:
+        get = _by_alias if name[place] == "@" else _by_version
+        model, rest = name[:place], name[place + 1 :]
+        if not model or not rest:
+            continue
+        try:
+            number = find_model(registry, model).model_id
+        except NotFoundError as error:
+            problem = problem or error
+            continue
+        try:
+            return get(registry, number, rest)
+        except NotFoundError as error:
+            # It says more than that there is no model of some other part of the name.
+            problem = error
+    if problem is not None:
+        raise problem
     raise InvalidInputError(
-        f"{clip(name, 60)!r} names no deployment. Give its number, MODEL/VERSION, "
+        f"{clip(repr(name), 60)} names no deployment. Give its number, MODEL/VERSION, "
         f"MODEL@ALIAS, MODEL@live or MODEL@latest, where MODEL is a model's number or "
         f"description."
     )
