@@ -7,10 +7,12 @@ import subprocess
 import sys
 import textwrap
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from prefect_lume.cli._main import COMMANDS, cli
+from prefect_lume.config import configure, open_context
 
 #: Asks the script's function as bash does, with a stand-in for the command itself.
 _ASK = """\
@@ -105,3 +107,66 @@ def test_options_are_completed():
     """After a dash come the options of the command."""
     names, _ = complete("runs", "list", "--pi")
     assert names == ["--pipeline"]
+
+
+@pytest.fixture
+def offered(tmp_path, monkeypatch):
+    """Ask for names as a shell does, in a registry of two models."""
+    monkeypatch.setenv("PREFECT_LUME_HOME", str(tmp_path / "lume"))
+    configure()
+    registry = open_context().model_db_service()
+    for name in ("LCLS injector", "100%_x"):
+        number = registry.store_model(
+            author="a", laboratory="l", facility="f", beampath="b", description=name
+        )
+        first = registry.store_deployment(
+            model_id=number,
+            version="1.0",
+            source="s",
+            sha256="ab" * 32,
+            package_import_name="x",
+        )
+        registry.set_alias(number, "candidate", first)
+    registry.store_project("linac")
+    registry.store_flow(flow_id="f", flow_name="track", project_name="linac")
+
+    def ask(*words):
+        group = cli.get_command(None, words[0])
+        command = group.get_command(None, words[1])
+        context = click.Context(command)
+        argument = command.params[0]
+        return [item.value for item in argument.shell_complete(context, words[2])]
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (("models", "show", "LC"), ["LCLS injector"]),
+        (("models", "show", "100%_"), ["100%_x"]),
+        (("models", "show", "100__"), []),
+        (("deployments", "show", "LC"), ["LCLS injector/", "LCLS injector@live"]),
+        (("deployments", "promote", "LCLS injector/"), ["LCLS injector/1.0"]),
+        (("deployments", "alias", "1@c"), ["1@candidate"]),
+        (("deployments", "show", "1@l"), ["1@latest", "1@live"]),
+        (("deployments", "show", "9@"), []),
+        (("projects", "show", "li"), ["linac"]),
+        (("flows", "show", "linac/"), ["linac/track"]),
+        (("flows", "show", "x"), []),
+    ],
+)
+def test_names_are_completed(offered, words, names):
+    """Models, deployments by version and alias, projects and flows."""
+    assert offered(*words) == names
+
+
+def test_where_there_is_no_registry_nothing_is_offered(tmp_path, monkeypatch):
+    """Completion makes no database, and no error ends up in the shell's line."""
+    monkeypatch.setenv("PREFECT_LUME_HOME", str(tmp_path / "none"))
+    command = cli.get_command(None, "models").get_command(None, "show")
+    context = click.Context(command)
+    assert command.params[0].shell_complete(context, "") == []
+    assert not (tmp_path / "none").exists()
+    context.params["services"] = "no-such-block"
+    assert command.params[0].shell_complete(context, "") == []
