@@ -33,6 +33,7 @@ from prefect_lume.cli.registry._shown import (
     say,
     standing,
 )
+from prefect_lume.errors import InvalidInputError
 from prefect_lume.results.describing import counted
 
 
@@ -248,5 +249,11 @@ def report(path: Path | None, services: str | None) -> None:
     if path is None:
         click.echo(text)
     else:
-        path.write_text(text, encoding="utf-8")
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise InvalidInputError(
+                f"The page cannot be written to {str(path)!r}: {error.strerror}. Name "
+                f"a file in a folder that exists."
+            ) from error
         click.echo(f"Written to {path}.", err=True)

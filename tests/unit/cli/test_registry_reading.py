@@ -151,6 +151,9 @@ class TestModels:
         file = tmp_path / "report.md"
         shown("models", "report", "--output", file)
         assert "### Injector · 2.0" in file.read_text("utf-8")
+        outcome = run("models", "report", "--output", tmp_path / "no" / "report.md")
+        assert outcome.exit_code == 1
+        assert "folder that exists" in outcome.stderr
 
     def test_pages_follow_each_other(self, registry):
         """What does not fit a page is told, with what asks for it."""
