@@ -151,41 +151,59 @@ def questions(count: int, each: int) -> list[tuple[str, str, str]]:
     """Return a title, a filter and an order of each search."""
     middle = count * each // 2
     day = (START + timedelta(seconds=60 * middle)).date()
-    most = "deploy_date DESC"
+    most, by_id = "deploy_date DESC", "deployment_id"
     return [
-        ("all, first page", "", "deployment_id"),
+        ("all, first page", "", by_id),
         ("newest", "", most),
-        ("by sha256", f"sha256 = '{sha(middle)}'", "deployment_id"),
-        ("sha256 begins with", f"sha256 LIKE '{sha(middle)[:12]}%'", "deployment_id"),
-        ("model and version", "model_id = 7 AND version = '3.1.4'", "deployment_id"),
-        ("version of any model", "version = '3.1.4'", "deployment_id"),
-        ("alias of one", "alias = 'best-77'", "deployment_id"),
-        ("alias of each model", "alias = 'candidate'", "deployment_id"),
-        ("tag, one row", f"tags.commit = '{sha(middle)[:40]}'", "deployment_id"),
-        ("tag, one begins with", f"tags.commit LIKE '{sha(middle)[:12]}%'", "deployment_id"),
-        ("tag, a third of the rows", "tags.stage = 'beamtime'", "deployment_id"),
+        ("by sha256", f"sha256 = '{sha(middle)}'", by_id),
+        ("sha256 begins with", f"sha256 LIKE '{sha(middle)[:12]}%'", by_id),
+        ("model and version", "model_id = 7 AND version = '3.1.4'", by_id),
+        ("version of any model", "version = '3.1.4'", by_id),
+        ("alias of one", "alias = 'best-77'", by_id),
+        ("alias of each model", "alias = 'candidate'", by_id),
+        ("tag, one row", f"tags.commit = '{sha(middle)[:40]}'", by_id),
+        ("tag, one begins with", f"tags.commit LIKE '{sha(middle)[:12]}%'", by_id),
+        ("tag, a third of the rows", "tags.stage = 'beamtime'", by_id),
         ("the same, newest first", "tags.stage = 'beamtime'", most),
-        ("two tags", "tags.stage = 'production' AND tags.campaign = 'run 3'", "deployment_id"),
-        ("without a tag", "tags.campaign IS NULL", "deployment_id"),
-        ("not a tag's value", "NOT tags.stage = 'production'", "deployment_id"),
+        (
+            "two tags",
+            "tags.stage = 'production' AND tags.campaign = 'run 3'",
+            by_id,
+        ),
+        ("without a tag", "tags.campaign IS NULL", by_id),
+        ("not a tag's value", "NOT tags.stage = 'production'", by_id),
         ("a day", f"deploy_date = '{day}'", most),
         ("since a day, newest first", f"deploy_date >= '{day}'", most),
-        ("since a day, by id", f"deploy_date >= '{day}'", "deployment_id"),
-        ("live of a laboratory", "laboratory = 'slac' AND is_live", "deployment_id"),
-        ("all live", "is_live", "deployment_id"),
-        ("of a laboratory", "laboratory = 'slac'", "deployment_id"),
+        ("since a day, by id", f"deploy_date >= '{day}'", by_id),
+        ("live of a laboratory", "laboratory = 'slac' AND is_live", by_id),
+        ("all live", "is_live", by_id),
+        ("of a laboratory", "laboratory = 'slac'", by_id),
         ("of a laboratory, newest", "laboratory = 'slac' AND NOT retired", most),
-        ("issue's example", "laboratory = 'slac' AND (tags.stage = 'beamtime' OR alias = "
-         f"'candidate') AND NOT retired AND deploy_date >= '{day}'", most),
-        ("children of one", f"parent_deployment_id = {middle}", "deployment_id"),
-        ("of a laboratory, by version", "laboratory = 'slac'", "laboratory, version DESC"),
-        ("text, one row", f"text CONTAINS 'PACKAGE_7-{count * (each // 2) + 7}.'", "deployment_id"),
-        ("text, of a model", "text CONTAINS 'Model 77 of'", "deployment_id"),
-        ("text, many", "text CONTAINS 'releases'", "deployment_id"),
-        ("text, none", "text CONTAINS 'no such word'", "deployment_id"),
-        ("LIKE, none", "source LIKE '%no such%word%'", "deployment_id"),
-        ("ILIKE, none", "source ILIKE '%No Such%word%'", "deployment_id"),
-        ("description of none", "description CONTAINS 'nothing'", "deployment_id"),
+        (
+            "issue's example",
+            (
+                "laboratory = 'slac' AND (tags.stage = 'beamtime' OR alias = "
+                f"'candidate') AND NOT retired AND deploy_date >= '{day}'"
+            ),
+            most,
+        ),
+        ("children of one", f"parent_deployment_id = {middle}", by_id),
+        (
+            "of a laboratory, by version",
+            "laboratory = 'slac'",
+            "laboratory, version DESC",
+        ),
+        (
+            "text, one row",
+            f"text CONTAINS 'PACKAGE_7-{count * (each // 2) + 7}.'",
+            by_id,
+        ),
+        ("text, of a model", "text CONTAINS 'Model 77 of'", by_id),
+        ("text, many", "text CONTAINS 'releases'", by_id),
+        ("text, none", "text CONTAINS 'no such word'", by_id),
+        ("LIKE, none", "source LIKE '%no such%word%'", by_id),
+        ("ILIKE, none", "source ILIKE '%No Such%word%'", by_id),
+        ("description of none", "description CONTAINS 'nothing'", by_id),
     ]  # fmt: skip
 
 

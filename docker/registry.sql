@@ -58,10 +58,9 @@ CREATE TABLE flow (
     CONSTRAINT pk_flow PRIMARY KEY (flow_id),
     CONSTRAINT uq_flow_project_name_flow_name UNIQUE (project_name, flow_name),
     CONSTRAINT fk_flow_project_name FOREIGN KEY(project_name) REFERENCES project (project_name),
-    CONSTRAINT fk_flow_deployment_id FOREIGN KEY(deployment_id) REFERENCES deployment (deployment_id)
+    CONSTRAINT fk_flow_deployment_id FOREIGN KEY(deployment_id) REFERENCES deployment (deployment_id),
+    INDEX ix_flow_deployment_id (deployment_id)
 )ENGINE=InnoDB CHARSET=utf8mb4;
-
-CREATE INDEX ix_flow_deployment_id ON flow (deployment_id);
 
 CREATE TABLE flow_of_flows (
     id INTEGER NOT NULL AUTO_INCREMENT,
@@ -76,10 +75,9 @@ CREATE TABLE flow_of_flows (
     CONSTRAINT ck_flow_of_flows_position CHECK (position >= 1),
     CONSTRAINT uq_flow_of_flows_parent_flow_id_name UNIQUE (parent_flow_id, name),
     CONSTRAINT fk_flow_of_flows_parent_flow_id FOREIGN KEY(parent_flow_id) REFERENCES flow (flow_id) ON DELETE CASCADE,
-    CONSTRAINT fk_flow_of_flows_flow_id FOREIGN KEY(flow_id) REFERENCES flow (flow_id)
+    CONSTRAINT fk_flow_of_flows_flow_id FOREIGN KEY(flow_id) REFERENCES flow (flow_id),
+    INDEX ix_flow_of_flows_flow_id (flow_id)
 )ENGINE=InnoDB CHARSET=utf8mb4;
-
-CREATE INDEX ix_flow_of_flows_flow_id ON flow_of_flows (flow_id);
 
 CREATE TABLE result (
     collection VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
@@ -90,18 +88,13 @@ CREATE TABLE result (
     deployment_id INTEGER,
     date_modified CHAR(27) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     document LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
-    CONSTRAINT pk_result PRIMARY KEY (collection, unique_hash)
+    CONSTRAINT pk_result PRIMARY KEY (collection, unique_hash),
+    INDEX ix_result_date_modified (collection, date_modified, unique_hash),
+    INDEX ix_result_deployment_id (collection, deployment_id),
+    INDEX ix_result_flow_id (collection, flow_id),
+    INDEX ix_result_flow_run_id (collection, flow_run_id),
+    INDEX ix_result_result_type (collection, result_type)
 )ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
-
-CREATE INDEX ix_result_date_modified ON result (collection, date_modified, unique_hash);
-
-CREATE INDEX ix_result_deployment_id ON result (collection, deployment_id);
-
-CREATE INDEX ix_result_flow_id ON result (collection, flow_id);
-
-CREATE INDEX ix_result_flow_run_id ON result (collection, flow_run_id);
-
-CREATE INDEX ix_result_result_type ON result (collection, result_type);
 
 CREATE TABLE result_index (
     name CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -119,10 +112,9 @@ CREATE TABLE result_index_key (
     guard CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     unique_hash CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     CONSTRAINT pk_result_index_key PRIMARY KEY (collection, name, key_hash, guard),
-    CONSTRAINT fk_result_index_key_name FOREIGN KEY(name) REFERENCES result_index (name) ON DELETE CASCADE
+    CONSTRAINT fk_result_index_key_name FOREIGN KEY(name) REFERENCES result_index (name) ON DELETE CASCADE,
+    INDEX ix_result_index_key_unique_hash (collection, unique_hash)
 )ENGINE=InnoDB CHARSET=utf8mb4 COLLATE utf8mb4_bin;
-
-CREATE INDEX ix_result_index_key_unique_hash ON result_index_key (collection, unique_hash);
 
 CREATE TABLE `blob` (
     sha256 CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -214,28 +206,18 @@ CREATE TABLE pipeline_execution (
     last_seen DATETIME(6),
     ran_at DATETIME(6) GENERATED ALWAYS AS (coalesce(started, created)) STORED,
     CONSTRAINT pk_pipeline_execution PRIMARY KEY (id),
-    CONSTRAINT fk_pipeline_execution_run_id FOREIGN KEY(run_id) REFERENCES pipeline_run (run_id) ON DELETE CASCADE
+    CONSTRAINT fk_pipeline_execution_run_id FOREIGN KEY(run_id) REFERENCES pipeline_run (run_id) ON DELETE CASCADE,
+    INDEX ix_pipeline_execution_created (created),
+    INDEX ix_pipeline_execution_deployment_id (deployment_id, created),
+    INDEX ix_pipeline_execution_flow_id (flow_id, created),
+    INDEX ix_pipeline_execution_parent_run_id (parent_run_id),
+    INDEX ix_pipeline_execution_pipeline_id (pipeline_id, created),
+    INDEX ix_pipeline_execution_project_name (project_name, created),
+    INDEX ix_pipeline_execution_ran_at (ran_at),
+    INDEX ix_pipeline_execution_run_id (run_id),
+    INDEX ix_pipeline_execution_state_type (state_type),
+    INDEX ix_pipeline_execution_status (status, created)
 )ENGINE=InnoDB CHARSET=utf8mb4;
-
-CREATE INDEX ix_pipeline_execution_created ON pipeline_execution (created);
-
-CREATE INDEX ix_pipeline_execution_deployment_id ON pipeline_execution (deployment_id, created);
-
-CREATE INDEX ix_pipeline_execution_flow_id ON pipeline_execution (flow_id, created);
-
-CREATE INDEX ix_pipeline_execution_parent_run_id ON pipeline_execution (parent_run_id);
-
-CREATE INDEX ix_pipeline_execution_pipeline_id ON pipeline_execution (pipeline_id, created);
-
-CREATE INDEX ix_pipeline_execution_project_name ON pipeline_execution (project_name, created);
-
-CREATE INDEX ix_pipeline_execution_ran_at ON pipeline_execution (ran_at);
-
-CREATE INDEX ix_pipeline_execution_run_id ON pipeline_execution (run_id);
-
-CREATE INDEX ix_pipeline_execution_state_type ON pipeline_execution (state_type);
-
-CREATE INDEX ix_pipeline_execution_status ON pipeline_execution (status, created);
 
 CREATE TABLE pipeline_result (
     id VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin NOT NULL,
@@ -261,18 +243,13 @@ CREATE TABLE pipeline_result (
     runner VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin,
     reporter VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin,
     CONSTRAINT pk_pipeline_result PRIMARY KEY (id),
-    CONSTRAINT fk_pipeline_result_run_id FOREIGN KEY(run_id) REFERENCES pipeline_run (run_id) ON DELETE CASCADE
+    CONSTRAINT fk_pipeline_result_run_id FOREIGN KEY(run_id) REFERENCES pipeline_run (run_id) ON DELETE CASCADE,
+    INDEX ix_pipeline_result_below (parent_id, superseded, status, started, completed, last_at),
+    INDEX ix_pipeline_result_flow_run_id (flow_run_id),
+    INDEX ix_pipeline_result_pipeline_id (pipeline_id, started),
+    INDEX ix_pipeline_result_run_id (run_id),
+    INDEX ix_pipeline_result_state_type (state_type)
 )ENGINE=InnoDB CHARSET=utf8mb4;
-
-CREATE INDEX ix_pipeline_result_below ON pipeline_result (parent_id, superseded, status, started, completed, last_at);
-
-CREATE INDEX ix_pipeline_result_flow_run_id ON pipeline_result (flow_run_id);
-
-CREATE INDEX ix_pipeline_result_pipeline_id ON pipeline_result (pipeline_id, started);
-
-CREATE INDEX ix_pipeline_result_run_id ON pipeline_result (run_id);
-
-CREATE INDEX ix_pipeline_result_state_type ON pipeline_result (state_type);
 
 CREATE TABLE task_execution (
     id VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin NOT NULL,
@@ -293,16 +270,12 @@ CREATE TABLE task_execution (
     task_id VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin NOT NULL,
     config MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin NOT NULL,
     CONSTRAINT pk_task_execution PRIMARY KEY (id),
-    CONSTRAINT fk_task_execution_run_id FOREIGN KEY(run_id) REFERENCES pipeline_run (run_id) ON DELETE CASCADE
+    CONSTRAINT fk_task_execution_run_id FOREIGN KEY(run_id) REFERENCES pipeline_run (run_id) ON DELETE CASCADE,
+    INDEX ix_task_execution_below (parent_id, superseded, status, started, completed, last_at),
+    INDEX ix_task_execution_pipeline_task (pipeline_task),
+    INDEX ix_task_execution_run_id (run_id),
+    INDEX ix_task_execution_task_id (task_id)
 )ENGINE=InnoDB CHARSET=utf8mb4;
-
-CREATE INDEX ix_task_execution_below ON task_execution (parent_id, superseded, status, started, completed, last_at);
-
-CREATE INDEX ix_task_execution_pipeline_task ON task_execution (pipeline_task);
-
-CREATE INDEX ix_task_execution_run_id ON task_execution (run_id);
-
-CREATE INDEX ix_task_execution_task_id ON task_execution (task_id);
 
 CREATE TABLE task_result (
     id VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin NOT NULL,
@@ -325,14 +298,11 @@ CREATE TABLE task_result (
     task_object MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin,
     run_count INTEGER NOT NULL,
     CONSTRAINT pk_task_result PRIMARY KEY (id),
-    CONSTRAINT fk_task_result_run_id FOREIGN KEY(run_id) REFERENCES pipeline_run (run_id) ON DELETE CASCADE
+    CONSTRAINT fk_task_result_run_id FOREIGN KEY(run_id) REFERENCES pipeline_run (run_id) ON DELETE CASCADE,
+    INDEX ix_task_result_below (parent_id, superseded, status, started, completed, last_at),
+    INDEX ix_task_result_pipeline_result_id (pipeline_result_id),
+    INDEX ix_task_result_run_id (run_id)
 )ENGINE=InnoDB CHARSET=utf8mb4;
-
-CREATE INDEX ix_task_result_below ON task_result (parent_id, superseded, status, started, completed, last_at);
-
-CREATE INDEX ix_task_result_pipeline_result_id ON task_result (pipeline_result_id);
-
-CREATE INDEX ix_task_result_run_id ON task_result (run_id);
 
 CREATE TABLE pipeline_state (
     target VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin NOT NULL,
@@ -347,10 +317,9 @@ CREATE TABLE pipeline_state (
     run_count INTEGER,
     inferred BOOL NOT NULL,
     CONSTRAINT pk_pipeline_state PRIMARY KEY (target, id),
-    CONSTRAINT fk_pipeline_state_run_id FOREIGN KEY(run_id) REFERENCES pipeline_run (run_id) ON DELETE CASCADE
+    CONSTRAINT fk_pipeline_state_run_id FOREIGN KEY(run_id) REFERENCES pipeline_run (run_id) ON DELETE CASCADE,
+    INDEX ix_pipeline_state_run_id (run_id)
 )ENGINE=InnoDB CHARSET=utf8mb4;
-
-CREATE INDEX ix_pipeline_state_run_id ON pipeline_state (run_id);
 
 CREATE TABLE pipeline_digest (
     pipeline_id VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin NOT NULL,
@@ -411,12 +380,10 @@ CREATE TABLE deployment_alias (
     deployment_id INTEGER NOT NULL,
     CONSTRAINT pk_deployment_alias PRIMARY KEY (model_id, alias),
     CONSTRAINT fk_deployment_alias_model_id FOREIGN KEY(model_id) REFERENCES model (model_id) ON DELETE CASCADE,
-    CONSTRAINT fk_deployment_alias_deployment_id FOREIGN KEY(deployment_id) REFERENCES deployment (deployment_id) ON DELETE CASCADE
+    CONSTRAINT fk_deployment_alias_deployment_id FOREIGN KEY(deployment_id) REFERENCES deployment (deployment_id) ON DELETE CASCADE,
+    INDEX ix_deployment_alias_alias (alias),
+    INDEX ix_deployment_alias_deployment_id (deployment_id)
 )ENGINE=InnoDB CHARSET=utf8mb4;
-
-CREATE INDEX ix_deployment_alias_alias ON deployment_alias (alias);
-
-CREATE INDEX ix_deployment_alias_deployment_id ON deployment_alias (deployment_id);
 
 CREATE TABLE deployment_tag (
     deployment_id INTEGER NOT NULL,
@@ -424,10 +391,9 @@ CREATE TABLE deployment_tag (
     value VARCHAR(5000) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin NOT NULL,
     value_start VARCHAR(120) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin NOT NULL,
     CONSTRAINT pk_deployment_tag PRIMARY KEY (deployment_id, `key`),
-    CONSTRAINT fk_deployment_tag_deployment_id FOREIGN KEY(deployment_id) REFERENCES deployment (deployment_id) ON DELETE CASCADE
+    CONSTRAINT fk_deployment_tag_deployment_id FOREIGN KEY(deployment_id) REFERENCES deployment (deployment_id) ON DELETE CASCADE,
+    INDEX ix_deployment_tag_key_value_start (`key`, value_start)
 )ENGINE=InnoDB CHARSET=utf8mb4;
-
-CREATE INDEX ix_deployment_tag_key_value_start ON deployment_tag (`key`, value_start);
 
 CREATE TABLE model_tag (
     model_id INTEGER NOT NULL,
@@ -435,10 +401,9 @@ CREATE TABLE model_tag (
     value VARCHAR(5000) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin NOT NULL,
     value_start VARCHAR(120) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin NOT NULL,
     CONSTRAINT pk_model_tag PRIMARY KEY (model_id, `key`),
-    CONSTRAINT fk_model_tag_model_id FOREIGN KEY(model_id) REFERENCES model (model_id) ON DELETE CASCADE
+    CONSTRAINT fk_model_tag_model_id FOREIGN KEY(model_id) REFERENCES model (model_id) ON DELETE CASCADE,
+    INDEX ix_model_tag_key_value_start (`key`, value_start)
 )ENGINE=InnoDB CHARSET=utf8mb4;
-
-CREATE INDEX ix_model_tag_key_value_start ON model_tag (`key`, value_start);
 
 CREATE TABLE registry_event (
     event_id BIGINT NOT NULL AUTO_INCREMENT,
@@ -456,16 +421,12 @@ CREATE TABLE registry_event (
     value_after JSON,
     change_id VARCHAR(32) CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_bin NOT NULL,
     CONSTRAINT pk_registry_event PRIMARY KEY (event_id),
-    CONSTRAINT uq_registry_event_subject_subject_id_number UNIQUE (subject, subject_id, number)
+    CONSTRAINT uq_registry_event_subject_subject_id_number UNIQUE (subject, subject_id, number),
+    INDEX ix_registry_event_change_id (change_id),
+    INDEX ix_registry_event_deployment_id (deployment_id),
+    INDEX ix_registry_event_flow_id (flow_id),
+    INDEX ix_registry_event_previous_deployment_id (previous_deployment_id)
 )ENGINE=InnoDB CHARSET=utf8mb4;
-
-CREATE INDEX ix_registry_event_change_id ON registry_event (change_id);
-
-CREATE INDEX ix_registry_event_deployment_id ON registry_event (deployment_id);
-
-CREATE INDEX ix_registry_event_flow_id ON registry_event (flow_id);
-
-CREATE INDEX ix_registry_event_previous_deployment_id ON registry_event (previous_deployment_id);
 
 INSERT INTO deployment_lock (deployment_id, `lock`) SELECT deployment.deployment_id, deployment.`lock`
 FROM deployment

@@ -6,6 +6,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 from prefect_lume.migrations import VERSION_TABLE
+from prefect_lume.migrations._whole_tables import create_whole_tables
 
 settings = context.config.attributes
 if context.is_offline_mode():
@@ -22,6 +23,9 @@ else:
         version_table=VERSION_TABLE,
         render_as_batch=connection.dialect.name == "sqlite",
     )
+
+if context.get_context().dialect.name in {"mysql", "mariadb"}:
+    create_whole_tables(context.get_context().impl)
 
 with context.begin_transaction():
     context.run_migrations()

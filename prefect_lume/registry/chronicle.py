@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Final
 
-from sqlalchemy import Connection, bindparam, literal, or_, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    literal,
+    or_,
+    select,
+)
 
 from prefect_lume.registry import criteria as by
 from prefect_lume.registry import reading, repository
@@ -26,37 +37,53 @@ def history(
     limit: int | None,
 ) -> tuple[RegistryEvent, ...]:
     """Return events, newest first; of everything, or of what is named."""
-    statement = reading.events().order_by(EventRow.event_id.desc())
+    asked: dict[str, Any] = {
+        "deployment_id": deployment_id,
+        "flow_id": flow_id,
+        "kind": kind,
+        "limit": limit,
+    }
     if model_id is not None:
-        statement = statement.where(
-            EventRow.subject == "model", EventRow.subject_id == str(model_id)
-        ).order_by(None)
-        statement = statement.order_by(EventRow.number.desc())
+        asked["model"] = str(model_id)
     if project_name is not None:
-        named = select(ProjectRow.history_id).where(
-            ProjectRow.project_name == project_name
-        )
-        history_id = connection.scalar(named)
-        if history_id is None:
-            raise by.not_found(connection, ProjectRow, {"project_name": project_name})
-        statement = statement.where(
-            EventRow.subject == "project", EventRow.subject_id == history_id
-        ).order_by(None)
-        statement = statement.order_by(EventRow.number.desc())
-    if deployment_id is not None:
-        statement = statement.where(
-            or_(
-                EventRow.deployment_id == deployment_id,
-                EventRow.previous_deployment_id == deployment_id,
-            )
-        )
-    if flow_id is not None:
-        statement = statement.where(EventRow.flow_id == flow_id)
-    if kind is not None:
-        statement = statement.where(EventRow.kind == kind)
-    if limit is not None:
-        statement = statement.limit(limit)
-    return tuple(map(reading.event_record, connection.execute(statement)))
+        named = {"project_name": project_name}
+        asked["project"] = connection.execute(_NAMED, named).scalar_one_or_none()
+        if asked["project"] is None:
+            raise by.not_found(connection, ProjectRow, named)
+    given = {name: value for name, value in asked.items() if value is not None}
+    rows = connection.execute(_events(frozenset(given)), given).all()
+    return tuple(map(reading.event_record, rows))
+
+
+_NAMED: Final = select(ProjectRow.history_id).where(
+    ProjectRow.project_name == bindparam("project_name")
+)
+
+
+@functools.lru_cache(maxsize=64)
+def _events(given: frozenset[str]) -> Select[Any]:
+    """Return the statement for the events that all that is given fits."""
+    number: BindParameter[int] = bindparam("deployment_id")
+    conditions: dict[str, ColumnElement[bool]] = {
+        "model": and_(
+            EventRow.subject == "model", EventRow.subject_id == bindparam("model")
+        ),
+        "project": and_(
+            EventRow.subject == "project", EventRow.subject_id == bindparam("project")
+        ),
+        "deployment_id": or_(
+            EventRow.deployment_id == number, EventRow.previous_deployment_id == number
+        ),
+        "flow_id": EventRow.flow_id == bindparam("flow_id"),
+        "kind": EventRow.kind == bindparam("kind"),
+    }
+    statement = reading.events().where(
+        *(conditions[n] for n in conditions if n in given)
+    )
+    of_one = given & {"model", "project"}
+    column = EventRow.number if of_one else EventRow.event_id
+    statement = statement.order_by(column.desc())
+    return statement.limit(bindparam("limit")) if "limit" in given else statement
 
 
 _BECAME_LIVE: Final = (

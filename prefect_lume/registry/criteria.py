@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -90,34 +90,46 @@ def parameters(row: type[Base], criteria: Criteria) -> dict[str, Any]:
         InvalidInputError: A keyword is no column, or its value not of the column's
             type. Databases would guess otherwise: on MySQL every text equals 0.
     """
-    allowed = columns(row)
+    checks = _checks(row)
     found: dict[str, Any] = {}
     for name, value in criteria.items():
-        column = allowed.get(name)
-        if column is None:
+        check = checks.get(name)
+        if check is None:
             raise InvalidInputError(
                 f"A {_NAMES[row][0]} has no {clip(name, 60)!r} to be found by."
-                f"{suggestion(name, allowed)} Allowed: {name_list(allowed)}."
+                f"{suggestion(name, checks)} Allowed: {name_list(checks)}."
             )
         if value is None:
             if not row.__table__.columns[name].nullable:
                 raise InvalidInputError(f"{name} is never None. Leave it out.")
         else:
-            found[name] = _checked(name, column, value)
+            found[name] = check(name, value)
     return found
 
 
-def _checked(name: str, column: InstrumentedAttribute[Any], value: object) -> object:
-    if isinstance(column.type, Boolean):
-        return fields.boolean(name, value)
-    if isinstance(column.type, Integer):
-        return fields.integer(name, value)
-    if isinstance(column.type, UTCDateTime):
-        if not isinstance(value, datetime) or value.tzinfo is None:
-            raise InvalidInputError(f"{name} must be a datetime with a time zone.")
-        return value
-    if column.type is SHA256:
-        return fields.sha256(name, value)
+@functools.cache
+def _checks(row: type[Base]) -> dict[str, Callable[[str, Any], object]]:
+    """Return what checks a value for each column, by name."""
+    return {name: _check_of(column.type) for name, column in columns(row).items()}
+
+
+def _check_of(kind: object) -> Callable[[str, Any], object]:
+    if isinstance(kind, Boolean):
+        return fields.boolean
+    if isinstance(kind, Integer):
+        return fields.integer
+    if isinstance(kind, UTCDateTime):
+        return _moment
+    return fields.sha256 if kind is SHA256 else _any_text
+
+
+def _moment(name: str, value: object) -> object:
+    if not isinstance(value, datetime) or value.tzinfo is None:
+        raise InvalidInputError(f"{name} must be a datetime with a time zone.")
+    return value
+
+
+def _any_text(name: str, value: object) -> str:
     return fields.text(name, value, fields.LONG_BYTES, empty=True, in_bytes=True)
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Final
+from dataclasses import fields
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import JSON, ColumnElement, Select, func, select
 from sqlalchemy.ext.compiler import compiles
@@ -37,6 +38,7 @@ from prefect_lume.registry.tables import (
 )
 
 Values = Sequence[Any]
+_T = TypeVar("_T")
 #: A column that may be read.
 Column = InstrumentedAttribute[Any] | ColumnElement[Any]
 
@@ -90,7 +92,9 @@ _function(
 
 def _plain(value: Any) -> Any:
     # Not every driver reads JSON; no rows make an object here and NULL there.
-    return json.loads(value) if isinstance(value, str) else value or {}
+    if value is None:
+        return {}
+    return json.loads(value) if isinstance(value, str) else value
 
 
 _MODEL_TAGS: Final = (
@@ -190,6 +194,7 @@ EVENT: Final[tuple[Column, ...]] = (
     EventRow.value_before,
     EventRow.value_after,
 )
+_EVENT_FIELDS: Final = tuple(field.name for field in fields(RegistryEvent))
 _N_MODEL, _N_DEPLOYMENT, _N_PROJECT = len(MODEL), len(DEPLOYMENT), len(PROJECT)
 
 
@@ -233,55 +238,91 @@ def events() -> Select[Any]:
     return select(*EVENT)
 
 
+def _made(kind: type[_T], values: dict[str, Any]) -> _T:
+    """Return a record with these values of all its fields.
+
+    A frozen dataclass's own ``__init__`` calls a function for each field: for many rows
+    that takes longer than to read them.
+    """
+    record = object.__new__(kind)
+    record.__dict__.update(values)
+    return record
+
+
 def model_record(row: Values, at: int = 0) -> ModelRecord:
     """Return the model whose columns begin at ``at``."""
     model_id, author, laboratory, facility, beampath, about, created, tags = row[
         at : at + _N_MODEL
     ]
-    return ModelRecord(
-        model_id=model_id,
-        author=author,
-        laboratory=laboratory,
-        facility=facility,
-        beampath=beampath,
-        description=about,
-        created=created,
-        tags=_plain(tags),
+    return _made(
+        ModelRecord,
+        {
+            "model_id": model_id,
+            "author": author,
+            "laboratory": laboratory,
+            "facility": facility,
+            "beampath": beampath,
+            "description": about,
+            "created": created,
+            "tags": _plain(tags),
+        },
     )
 
 
 def deployment_record(row: Values, at: int = 0) -> DeploymentRecord:
     """Return the deployment whose columns begin at ``at``; its lock follows them."""
-    values = row[at : at + _N_DEPLOYMENT]
     end = at + _N_DEPLOYMENT
-    return DeploymentRecord(
-        deployment_id=values[0],
-        model=model_record(values, 17),
-        version=values[1],
-        deploy_date=values[2],
-        package_import_name=values[3],
-        asset_dir=values[4],
-        source=values[5],
-        sha256=values[6],
-        image=values[7],
-        is_live=values[8],
-        entrypoints=values[9] or {},
-        description=values[10],
-        retired=values[11],
-        parent_deployment_id=values[12],
-        has_lock=bool(values[13]),
-        aliases=tuple(sorted(_plain(values[14]))),
-        tags=_plain(values[15]),
-        flows=_flows_of(_plain(values[16])),
-        lock=row[end] if len(row) > end else None,
+    (
+        deployment_id,
+        version,
+        deploy_date,
+        package_import_name,
+        asset_dir,
+        source,
+        sha256,
+        image,
+        is_live,
+        entrypoints,
+        description,
+        retired,
+        parent_deployment_id,
+        has_lock,
+        aliases,
+        tags,
+        flows,
+        *model,
+    ) = row[at:end]
+    return _made(
+        DeploymentRecord,
+        {
+            "deployment_id": deployment_id,
+            "model": model_record(model),
+            "version": version,
+            "deploy_date": deploy_date,
+            "package_import_name": package_import_name,
+            "asset_dir": asset_dir,
+            "source": source,
+            "sha256": sha256,
+            "image": image,
+            "is_live": is_live,
+            "entrypoints": entrypoints or {},
+            "description": description,
+            "retired": retired,
+            "parent_deployment_id": parent_deployment_id,
+            "has_lock": bool(has_lock),
+            "aliases": tuple(sorted(_plain(aliases))) if aliases else (),
+            "tags": _plain(tags),
+            "flows": _flows_of(_plain(flows)) if flows else (),
+            "lock": row[end] if len(row) > end else None,
+        },
     )
 
 
 def _flows_of(found: dict[str, Any]) -> tuple[ServedFlow, ...]:
-    if not found:
-        return ()
     served = [ServedFlow(flow_id, *_plain(about)) for flow_id, about in found.items()]
-    return tuple(sorted(served, key=lambda flow: (flow.project_name, flow.flow_name)))
+    if len(served) > 1:
+        served.sort(key=lambda flow: (flow.project_name, flow.flow_name))
+    return tuple(served)
 
 
 def project_record(row: Values, at: int = 0) -> ProjectRecord:
@@ -293,36 +334,28 @@ def flow_record(row: Values, at: int = 0) -> FlowRecord:
     """Return the flow whose columns begin at ``at``, with project and deployment."""
     flow_id, flow_name, created, composition = row[at : at + 4]
     served = at + 4 + _N_PROJECT
-    return FlowRecord(
-        flow_id=flow_id,
-        flow_name=flow_name,
-        project=project_record(row, at + 4),
-        deployment=(
-            None
-            if row[served] is None
-            else deployment_record(row[served : served + _N_DEPLOYMENT])
-        ),
-        created=created,
-        composition=composition,
+    deployment = None
+    if row[served] is not None:
+        deployment = deployment_record(row[served : served + _N_DEPLOYMENT])
+    return _made(
+        FlowRecord,
+        {
+            "flow_id": flow_id,
+            "flow_name": flow_name,
+            "project": project_record(row, at + 4),
+            "deployment": deployment,
+            "created": created,
+            "composition": composition,
+        },
     )
 
 
 def event_record(row: Values) -> RegistryEvent:
     """Return the event of a row."""
-    return RegistryEvent(
-        subject=row[0],
-        subject_id=row[1],
-        number=row[2],
-        kind=row[3],
-        happened=row[4],
-        actor=row[5],
-        reason=row[6],
-        deployment_id=row[7],
-        previous_deployment_id=row[8],
-        flow_id=row[9],
-        before=row[10] or {},
-        after=row[11] or {},
-    )
+    *values, before, after = row
+    made = dict(zip(_EVENT_FIELDS, values, strict=False))
+    made["before"], made["after"] = before or {}, after or {}
+    return _made(RegistryEvent, made)
 
 
 def total(statement: Select[Any]) -> Select[Any]:

@@ -77,7 +77,7 @@ def _find(
 ) -> list[Any]:
     values = by.parameters(row, criteria)
     asked = tuple((name, value is None) for name, value in criteria.items())
-    rows = connection.execute(_statement(row, asked, one), values)
+    rows = connection.execute(_statement(row, asked, one), values).all()
     return [*map(_READ[row][3], rows)]
 
 
@@ -179,7 +179,7 @@ def deployments_by_ids(
 ) -> tuple[DeploymentRecord, ...]:
     """Return deployments in the order of their numbers; those that are gone not."""
     rows = map(
-        reading.deployment_record, connection.execute(_BY_IDS, {"ids": list(ids)})
+        reading.deployment_record, connection.execute(_BY_IDS, {"ids": list(ids)}).all()
     )
     return _in_order({record.deployment_id: record for record in rows}, ids)
 
@@ -189,7 +189,8 @@ def models_by_ids(
 ) -> tuple[ModelRecord, ...]:
     """Return models in the order of their numbers; those that are gone not."""
     rows = map(
-        reading.model_record, connection.execute(_MODELS_BY_IDS, {"ids": list(ids)})
+        reading.model_record,
+        connection.execute(_MODELS_BY_IDS, {"ids": list(ids)}).all(),
     )
     return _in_order({record.model_id: record for record in rows}, ids)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -55,13 +56,20 @@ def read(engine: Engine, work: Callable[[Connection], _T]) -> _T:
     Raises:
         StorageError: The database could not answer.
     """
+    try:
+        with engine.connect() as connection:
+            return work(connection)
+    except (exc.SQLAlchemyError, sqlite3.Error) as error:
+        failed = [error]
 
-    def run() -> _T:
+    def again() -> _T:
+        if failed:
+            raise failed.pop()
         with engine.connect() as connection:
             return work(connection)
 
     with translated(engine):
-        return repeated(run, _Patience(), seconds=_SECONDS, attempts=_ATTEMPTS)
+        return repeated(again, _Patience(), seconds=_SECONDS, attempts=_ATTEMPTS)
 
 
 def write(

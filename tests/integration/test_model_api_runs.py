@@ -71,9 +71,7 @@ def release(tmp_path: Path, model: Model) -> Iterator[Release]:
 
     def store(version: str = "1.0", **options: Any) -> DeploymentRecord:
         folder = tmp_path / version
-        shutil.copytree(
-            PROBE, folder, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        shutil.copytree(PROBE, folder, ignore=shutil.ignore_patterns("__pycache__"))
         (folder / "lume_probe").rename(folder / name)
         for path in (folder / "pyproject.toml", folder / name / "flow.py"):
             text = path.read_text().replace("lume_probe", name)
@@ -107,7 +105,7 @@ def test_a_run_belongs_to_the_deployment(
 def test_a_failed_run_is_returned_and_has_no_result(
     model: Model, release: Release
 ) -> None:
-    """run returns the failed run; run_and_return says why there is no result."""
+    """A failed run is returned by run; run_and_return says why it has no result."""
     release()
     run = model.run(flow_name="broken")
     assert run.state is not None
@@ -311,7 +309,7 @@ def test_an_unknown_flow_is_named(
 def test_a_missing_prefect_deployment_is_named(model: Model, release: Release) -> None:
     """Without one of the default name, the message says how to make it."""
     release()
-    with pytest.raises(NotFoundError, match="scan/test.*deploy_subflows"):
+    with pytest.raises(NotFoundError, match=r"scan/test.*deploy_subflows"):
         model.run(flow_name="scan", run_on="deployment")
 
 
@@ -421,7 +419,7 @@ def test_a_wrong_query_is_refused(model: Model, release: Release) -> None:
 def test_a_deployment_that_made_something_is_not_deleted(
     services: LumeServices, model: Model, release: Release
 ) -> None:
-    """Results and runs protect it, and the message says how many; force does not ask."""
+    """Results and runs protect it, the message says how many; force does not ask."""
     unused = release("0.9")
     used = release()
     model.run(flow_name="scan")
@@ -431,8 +429,10 @@ def test_a_deployment_that_made_something_is_not_deleted(
         model.delete_deployment(used.deployment_id)
     assert [item.version for item in model.deployments] == ["1.0", "2.0"]
     model.delete_deployment(used.deployment_id, force=True, reason="spoilt")
-    (event, *_) = open_context(services).model_db_service().get_history(
-        model_id=model.model_id, kind="deployment.deleted", limit=1
+    (event, *_) = (
+        open_context(services)
+        .model_db_service()
+        .get_history(model_id=model.model_id, kind="deployment.deleted", limit=1)
     )
     assert event.reason == "spoilt"
     with pytest.raises(NotFoundError):
@@ -471,8 +471,10 @@ def test_a_release_is_stored_with_all_that_is_said_of_it(
     assert second.tags == {"stage": "test"}
     assert second.aliases == ("candidate",)
     assert second.parent_deployment_id == first.deployment_id
-    (event,) = open_context(services).model_db_service().get_history(
-        deployment_id=second.deployment_id, kind="deployment.stored"
+    (event,) = (
+        open_context(services)
+        .model_db_service()
+        .get_history(deployment_id=second.deployment_id, kind="deployment.stored")
     )
     assert event.reason == "better"
     assert event.happened - second.deploy_date < timedelta(minutes=5)

@@ -63,7 +63,7 @@ def patient(pid_file: str):
     wait(300)
 """
 
-pytestmark = [pytest.mark.service("prefect"), pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.service("prefect"), pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def deployments(tmp_path_factory, home):
     )
     yield name
     worker.terminate()
-    worker.wait(timeout=60)
+    worker.wait(timeout=180)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def storage():
     return MemoryPipelineResultsStorage()
 
 
-def wait_for(found, seconds=60):
+def wait_for(found, seconds=180):
     """Return what is found as soon as there is something."""
     deadline = time.monotonic() + seconds
     while not (answer := found()):

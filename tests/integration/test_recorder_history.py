@@ -348,7 +348,7 @@ def lume_history_paused() -> None:
 
     def resume() -> None:
         with get_client(sync_client=True) as other:
-            for _ in range(100):
+            for _ in range(1_800):
                 time.sleep(0.1)
                 if other.read_flow_run(run_id).state.is_paused():  # type: ignore[union-attr]
                     other.resume_flow_run(run_id)
@@ -358,7 +358,7 @@ def lume_history_paused() -> None:
     # A thread starts without the settings of the test.
     thread = threading.Thread(target=contextvars.copy_context().run, args=(resume,))
     thread.start()
-    pause_flow_run(timeout=30, poll_interval=1)
+    pause_flow_run(timeout=200, poll_interval=1)
     thread.join()
     square(2)
 

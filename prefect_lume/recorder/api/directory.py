@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from pydantic_core import PydanticSerializationError
+
 from prefect_lume.pipelines.changes import FlowRunFacts
 from prefect_lume.pipelines.jsonable import jsonable
 from prefect_lume.recorder.api.links import DeploymentLinks
@@ -25,6 +27,7 @@ from prefect_lume.recorder.marks import (
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
+    from prefect.client.schemas.objects import FlowRun
 
 #: What runs a flow that no work pool runs.
 PROCESS: Final = "process"
@@ -32,6 +35,20 @@ PROCESS: Final = "process"
 _SHORTLY: Final = 30.0
 #: Characters of JSON up to which the list of a pipeline's objects is kept.
 _OBJECTS_LIMIT: Final = 2_000
+#: What is needed of a flow run.
+_NEEDED: Final = {
+    "id",
+    "name",
+    "flow_id",
+    "parameters",
+    "tags",
+    "created",
+    "parent_task_run_id",
+    "deployment_id",
+    "deployment_version",
+    "work_pool_name",
+    "job_variables",
+}
 
 
 @dataclass(slots=True)
@@ -115,6 +132,24 @@ class FlowRunDirectory:
         own = replace(facts, last_seen=None, is_named=False)
         with self._lock:
             self._keep({facts.flow_run_id: _Known(own)})
+
+    def learn_run(self, flow_run: FlowRun, flow_name: str) -> None:
+        """Take in a flow run as Prefect's client has it, instead of asking for it.
+
+        What lies above one, if anything does, has to be asked all the same.
+        """
+        if flow_run.parent_task_run_id is not None or flow_run.created is None:
+            return
+        try:
+            run = flow_run.model_dump(mode="json", include=_NEEDED)
+        except PydanticSerializationError:
+            # Somebody put something into it that the server does not know.
+            return
+        with self._lock:
+            self._flows[run["flow_id"]] = flow_name
+        found = self._read({run["id"]: run})
+        with self._lock:
+            self._keep(found)
 
     def learn_runs(self, runs: Sequence[Json]) -> dict[str, FlowRunFacts]:
         """Take in flow runs as Prefect's API gives them, and return their facts.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 from prefect import Flow
 from prefect.context import FlowRunContext
 from prefect.logging.loggers import flow_run_logger
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from prefect_lume.config import open_context, running_deployment
 from prefect_lume.credentials import LumeServices
@@ -19,7 +20,9 @@ from prefect_lume.errors import InvalidInputError
 from prefect_lume.pipelines.base import PipelineStorage
 from prefect_lume.pipelines.configured import StorageChoice, make_storage
 from prefect_lume.recorder.inprocess.mapping import next_watcher, watched
-from prefect_lume.recorder.inprocess.recording import ReadStates, Recording, find
+from prefect_lume.recorder.inprocess.opened import find
+from prefect_lume.recorder.inprocess.preparing import ReadStates
+from prefect_lume.recorder.inprocess.recording import Recording
 from prefect_lume.settings import LumeSettings
 
 if TYPE_CHECKING:
@@ -190,7 +193,7 @@ class RecordingHooks:
             recording.start()
         if watched(own_runner(flow)):
             next_watcher.set(RunWatcher(recording, str(flow_run.id)))
-        recording.began(flow_run, state)
+        recording.began(flow_run, state, flow.name)
 
     def record_end(
         self, flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]
@@ -201,7 +204,7 @@ class RecordingHooks:
             if not self.joins_only:
                 self._read_whole(flow, flow_run, state)
             return None
-        ticket = recording.end(flow_run, state)
+        ticket = recording.end(flow_run, state, is_alone=_is_alone(flow_run))
         if ticket is None or not state.is_final():
             return None
         if flow.isasync and _in_event_loop():
@@ -240,6 +243,23 @@ def recording_above() -> Recording | None:
     if context is None or context.flow_run is None:
         return None
     return find(context.flow_run.id)
+
+
+def _is_alone(flow_run: FlowRun) -> bool:
+    """Tell whether a flow run began no other one in this process.
+
+    Prefect counts in the context of a flow run the task runs that stand for subflows,
+    and no other ones. Those that a task began are not counted: they are heard of by
+    their own tasks. One that has none is found when the server is asked.
+    """
+    context: Any = FlowRunContext.get()
+    if context is None or context.flow_run is None or context.detached:
+        return False
+    return (
+        context.flow_run.id == flow_run.id
+        and isinstance(context.task_runner, ThreadPoolTaskRunner)
+        and getattr(context, "task_run_dynamic_keys", None) == {}
+    )
 
 
 def _in_event_loop() -> bool:

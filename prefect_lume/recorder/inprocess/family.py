@@ -8,22 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from prefect_lume.pipelines.changes import FlowRunFacts
 from prefect_lume.recorder.api.directory import FlowRunDirectory
 from prefect_lume.recorder.api.lookups import Json, get, pages, read_many
-from prefect_lume.recorder.translation.statuses import TYPES
-from prefect_lume.recorder.translation.telling import (
-    FLOW_RUN_EVENTS,
-    TASK_RUN_EVENTS,
-    Told,
-)
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
-    from prefect.events import Event
 
 #: Prefect's types of states after which a run does not go on by itself.
 AT_REST: Final = frozenset({"COMPLETED", "FAILED", "CRASHED", "CANCELLED", "PAUSED"})
@@ -185,39 +177,3 @@ def state_event(
             "validated_state": {"type": kind, "name": state_name, "message": message}
         },
     }
-
-
-def told_by(event: Event, flow_run_id: str) -> Told | Json:
-    """Return what an event of this process tells of a run.
-
-    Prefect's changes of task runs are read here, as there are many of them. Any other
-    event is returned as the server's JSON of it, to be looked at more closely.
-    """
-    resource, payload = event.resource.root, event.payload
-    subject = resource["prefect.resource.id"]
-    occurred = event.occurred.isoformat()
-    seen = {"id": str(event.id), "resource": resource, "payload": payload}
-    if subject.startswith(TASK_RUN_EVENTS) and _is_change(event.event, payload):
-        return Told(
-            flow_run_id=flow_run_id,
-            task_run_id=subject.removeprefix(TASK_RUN_EVENTS),
-            timestamp=datetime.fromisoformat(occurred),
-            event=seen,
-            state=payload["validated_state"],
-        )
-    above = {
-        "prefect.resource.id": f"{FLOW_RUN_EVENTS}{flow_run_id}",
-        "prefect.resource.role": "flow-run",
-    }
-    return {**seen, "event": event.event, "occurred": occurred, "related": [above]}
-
-
-def _is_change(name: str, payload: Json) -> bool:
-    """Tell whether an event is a task run's change, as Prefect writes it."""
-    if not name.startswith(TASK_RUN_EVENTS):
-        return False
-    try:
-        kind = payload["validated_state"]["type"]
-        return kind in TYPES and bool(payload["task_run"]["task_key"])
-    except (KeyError, TypeError):
-        return False

@@ -32,7 +32,10 @@ FIRST: Final = 0.05
 #: If more than so many things are queued by then, more are waited for: these seconds.
 FEW: Final = 100
 BURST: Final = 5.0
-#: A write that took this long is followed by a pause of this many times that.
+#: Seconds without anything new after which more are not waited for.
+QUIET: Final = 0.25
+#: A write that took this long of the processor is followed by a pause of this many
+#: times that; waiting for a server or a database costs the flow nothing.
 PAUSE: Final = 20.0
 #: Seconds before what failed is tried again: at first, and at most.
 FIRST_RETRY: Final = 0.5
@@ -154,10 +157,10 @@ class Writer:
             with self._condition:
                 self._await(pause)
                 ticket = self._asked
-            began = time.monotonic()
+            began = time.thread_time()
             if self._step():
                 retry = FIRST_RETRY
-                took = time.monotonic() - began
+                took = time.thread_time() - began
                 pause = min(max(INTERVAL, PAUSE * took), LONGEST_INTERVAL)
                 with self._condition:
                     self._answered = ticket
@@ -172,9 +175,13 @@ class Writer:
         """Wait until it is time to write: at once if somebody asks for it."""
         self._condition.wait_for(self._is_asked, pause)
         until = time.monotonic() + BURST - pause
+        before = 0
+        # When nothing more comes, this is the time to write: the flow waits as well,
+        # often for Prefect at its end.
         while pause >= INTERVAL and FEW < len(self._queue) < TOGETHER:
-            rest = min(until - time.monotonic(), INTERVAL)
-            if rest <= 0 or self._condition.wait_for(self._is_asked, rest):
+            rest = min(until - time.monotonic(), QUIET)
+            is_quiet, before = len(self._queue) == before, len(self._queue)
+            if is_quiet or rest <= 0 or self._condition.wait_for(self._is_asked, rest):
                 return
 
     def _is_asked(self) -> bool:

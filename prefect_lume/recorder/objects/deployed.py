@@ -14,7 +14,8 @@ from prefect.states import Cancelling
 
 from prefect_lume.recorder.api.asking import FINAL_TYPES
 from prefect_lume.recorder.api.lookups import read_many
-from prefect_lume.recorder.inprocess.recording import ReadStates, Recording
+from prefect_lume.recorder.inprocess.preparing import ReadStates
+from prefect_lume.recorder.inprocess.recording import Recording
 from prefect_lume.recorder.marks import object_tag
 from prefect_lume.recorder.objects.given import Target
 

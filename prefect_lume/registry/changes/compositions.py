@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 
 from prefect_lume._fingerprint import canonical_json
 from prefect_lume.errors import (
@@ -58,6 +58,31 @@ def checked(subflows: Sequence[SubflowEntry]) -> tuple[SubflowEntry, ...]:
     return entries
 
 
+_INSERT: Final = insert(SUBFLOWS)
+_CHANGE: Final = (
+    update(FLOWS)
+    .where(FLOWS.c.flow_id == bindparam("id"))
+    .values(composition=bindparam("kept"))
+)
+_DELETE: Final = delete(SUBFLOWS).where(SUBFLOWS.c.parent_flow_id == bindparam("id"))
+_STORED: Final = select(
+    SubflowRow.flow_id,
+    SubflowRow.name,
+    SubflowRow.position,
+    SubflowRow.mapped_parameters,
+    SubflowRow.parameters,
+    SubflowRow.options,
+).where(SubflowRow.parent_flow_id == bindparam("id"))
+_KNOWN: Final = select(FlowRow.flow_id).where(
+    FlowRow.flow_id.in_(bindparam("ids", expanding=True))
+)
+_BELOW: Final = (
+    select(SubflowRow.flow_id)
+    .where(SubflowRow.parent_flow_id.in_(bindparam("ids", expanding=True)))
+    .distinct()
+)
+
+
 def store_flow_of_flows(
     tx: Transaction,
     parent_flow_id: str,
@@ -93,16 +118,12 @@ def store_flow_of_flows(
             tx, parent_flow_id, parent_flow_name, project_name, composition=kept
         )
     else:
-        tx.connection.execute(
-            update(FLOWS)
-            .where(FLOWS.c.flow_id == parent_flow_id)
-            .values(composition=kept)
-        )
+        values = {"id": parent_flow_id, "kept": kept}
+        tx.connection.execute(_CHANGE, values)
     if stored:
-        mine = SUBFLOWS.c.parent_flow_id == parent_flow_id
-        tx.connection.execute(delete(SUBFLOWS).where(mine))
+        tx.connection.execute(_DELETE, {"id": parent_flow_id})
     tx.connection.execute(
-        insert(SUBFLOWS),
+        _INSERT,
         [{"parent_flow_id": parent_flow_id, **vars(entry)} for entry in entries],
     )
     tx.record(
@@ -125,16 +146,7 @@ def _places(entries: Iterable[SubflowEntry]) -> dict[str, Any]:
 
 
 def _stored(tx: Transaction, parent_flow_id: str) -> list[SubflowEntry]:
-    found = tx.connection.execute(
-        select(
-            SubflowRow.flow_id,
-            SubflowRow.name,
-            SubflowRow.position,
-            SubflowRow.mapped_parameters,
-            SubflowRow.parameters,
-            SubflowRow.options,
-        ).where(SubflowRow.parent_flow_id == parent_flow_id)
-    )
+    found = tx.connection.execute(_STORED, {"id": parent_flow_id})
     return [SubflowEntry(*columns) for columns in found]
 
 
@@ -146,9 +158,7 @@ def _comparable(entries: Iterable[SubflowEntry]) -> list[bytes]:
 
 
 def _require_flows(tx: Transaction, ids: set[str]) -> None:
-    known = set(
-        tx.connection.scalars(select(FlowRow.flow_id).where(FlowRow.flow_id.in_(ids)))
-    )
+    known = set(tx.connection.scalars(_KNOWN, {"ids": list(ids)}))
     missing = sorted(ids - known)
     if not missing:
         return
@@ -170,9 +180,5 @@ def _refuse_circle(tx: Transaction, parent_flow_id: str, ids: set[str]) -> None:
                 f"through one of its subflows."
             )
         seen |= level
-        below = tx.connection.scalars(
-            select(SubflowRow.flow_id)
-            .where(SubflowRow.parent_flow_id.in_(level))
-            .distinct()
-        )
+        below = tx.connection.scalars(_BELOW, {"ids": list(level)})
         level = set(below) - seen

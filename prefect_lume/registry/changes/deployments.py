@@ -17,7 +17,6 @@ from prefect_lume.registry.tables import (
     LOCKS,
     AliasRow,
     DeploymentRow,
-    FlowRow,
 )
 
 
@@ -80,6 +79,21 @@ _ROW: Final = select(
     DEPLOYMENTS.c.source,
     DEPLOYMENTS.c.sha256,
 ).where(DEPLOYMENTS.c.deployment_id == bindparam("deployment_id"))
+
+_NAMED: Final = select(
+    DEPLOYMENTS.c.package_import_name, DEPLOYMENTS.c.source, DEPLOYMENTS.c.image
+).where(DEPLOYMENTS.c.deployment_id == bindparam("deployment_id"))
+_DESCRIBE: Final = (
+    update(DEPLOYMENTS)
+    .where(DEPLOYMENTS.c.deployment_id == bindparam("number"))
+    .values(description=bindparam("about"), search_text=bindparam("words"))
+)
+_ALIASES_OF: Final = select(AliasRow.alias).where(
+    AliasRow.deployment_id == bindparam("deployment_id")
+)
+_DELETE: Final = delete(DEPLOYMENTS).where(
+    DEPLOYMENTS.c.deployment_id == bindparam("number")
+)
 
 
 def locked(tx: Transaction, deployment_id: int) -> Any:
@@ -198,15 +212,15 @@ def describe_deployment(tx: Transaction, deployment_id: int, description: str) -
     row = locked(tx, deployment_id)
     if row.description == description:
         return
-    own = row.version, *_named(tx, deployment_id), description
-    tx.connection.execute(
-        update(DEPLOYMENTS)
-        .where(DEPLOYMENTS.c.deployment_id == deployment_id)
-        .values(
-            description=description,
-            search_text="\n".join(word for word in own if word).casefold(),
-        )
-    )
+    asked = {"deployment_id": deployment_id}
+    named = tx.connection.execute(_NAMED, asked).one()
+    own = row.version, *named, description
+    values = {
+        "number": deployment_id,
+        "about": description,
+        "words": "\n".join(word for word in own if word).casefold(),
+    }
+    tx.connection.execute(_DESCRIBE, values)
     tx.record(
         MODEL,
         row.model_id,
@@ -214,17 +228,6 @@ def describe_deployment(tx: Transaction, deployment_id: int, description: str) -
         deployment_id=deployment_id,
         before={"description": row.description},
         after={"description": description},
-    )
-
-
-def _named(tx: Transaction, deployment_id: int) -> tuple[str | None, ...]:
-    columns = DEPLOYMENTS.c
-    return tuple(
-        tx.connection.execute(
-            select(columns.package_import_name, columns.source, columns.image).where(
-                columns.deployment_id == deployment_id
-            )
-        ).one()
     )
 
 
@@ -237,18 +240,15 @@ def delete_deployment(tx: Transaction, deployment_id: int, force: bool) -> None:
             f"{what} (version {clip(row.version, 60)!r}) is the live one of model "
             f"{row.model_id}. Make another one live first, or say force=True."
         )
-    aliases = tx.connection.scalars(
-        select(AliasRow.alias).where(AliasRow.deployment_id == deployment_id)
-    ).all()
+    asked = {"deployment_id": deployment_id}
+    aliases = tx.connection.scalars(_ALIASES_OF, asked).all()
     if aliases and not force:
         raise ConflictError(
             f"{what} (version {clip(row.version, 60)!r}) has the aliases "
             f"{name_list(aliases)}. Move or remove them first, or say force=True."
         )
-    flows.remove_served(tx, FlowRow.deployment_id == deployment_id, what)
-    tx.connection.execute(
-        delete(DEPLOYMENTS).where(DEPLOYMENTS.c.deployment_id == deployment_id)
-    )
+    flows.remove(tx, flows.OF_DEPLOYMENT, asked, what)
+    tx.connection.execute(_DELETE, {"number": deployment_id})
     tx.record(
         MODEL,
         row.model_id,

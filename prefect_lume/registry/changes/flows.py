@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -47,6 +49,61 @@ _FIND: Final = (
 )
 _MODEL_OF: Final = select(DeploymentRow.model_id).where(
     DeploymentRow.deployment_id == bindparam("deployment_id")
+)
+
+_INSERT: Final = insert(FLOWS)
+_POINT: Final = (
+    update(FLOWS)
+    .where(FLOWS.c.flow_id == bindparam("id"))
+    .values(deployment_id=bindparam("number"))
+)
+_IS_THERE: Final = select(FLOWS.c.flow_id).where(
+    FLOWS.c.flow_id == bindparam("flow_id")
+)
+_DELETE: Final = delete(FLOWS).where(
+    FLOWS.c.flow_id.in_(bindparam("ids", expanding=True))
+)
+
+
+@dataclass(frozen=True)
+class Some:
+    """Flows that are to be removed, and which of them take part in a flow-of-flows.
+
+    Attributes:
+        flows: The statement that finds the flows.
+        used: The statement that finds those that are subflows, with their parents.
+    """
+
+    flows: Any
+    used: Any
+
+
+def _some(which: ColumnElement[bool]) -> Some:
+    flows = select(
+        FlowRow.flow_id,
+        FlowRow.flow_name,
+        FlowRow.project_name,
+        FlowRow.deployment_id,
+    )
+    used = select(SubflowRow.name, SubflowRow.parent_flow_id)
+    return Some(
+        flows.where(which).order_by(FlowRow.project_name, FlowRow.flow_id),
+        used.join(FlowRow, FlowRow.flow_id == SubflowRow.flow_id)
+        .where(which)
+        .limit(by.MOST_KNOWN),
+    )
+
+
+_ONE: Final = _some(FlowRow.flow_id == bindparam("flow_id"))
+#: The flows that a deployment serves, by its ``deployment_id``.
+OF_DEPLOYMENT: Final = _some(FlowRow.deployment_id == bindparam("deployment_id"))
+#: The flows that a model's deployments serve, by its ``model_id``.
+OF_MODEL: Final = _some(
+    FlowRow.deployment_id.in_(
+        select(DeploymentRow.deployment_id).where(
+            DeploymentRow.model_id == bindparam("model_id")
+        )
+    )
 )
 
 
@@ -103,7 +160,7 @@ def insert_flow(
         "composition": composition,
         "created": now(),
     }
-    tx.connection.execute(insert(FLOWS), row)
+    tx.connection.execute(_INSERT, row)
 
 
 def store_flow(
@@ -139,11 +196,7 @@ def store_flow(
         )
     elif deployment_id is not None and row.deployment_id != deployment_id:
         _refuse_other_model(tx, row, deployment_id, model_id)
-        tx.connection.execute(
-            update(FLOWS)
-            .where(FLOWS.c.flow_id == flow_id)
-            .values(deployment_id=deployment_id)
-        )
+        tx.connection.execute(_POINT, {"id": flow_id, "number": deployment_id})
         tx.record(
             PROJECT,
             history_id,
@@ -181,38 +234,26 @@ def _refuse_other_model(
 
 def delete_flow(tx: Transaction, flow_id: str) -> None:
     """Remove a flow, and the subflows that it is the parent of."""
-    one = FLOWS.c.flow_id == flow_id
-    if tx.connection.execute(select(FLOWS.c.flow_id).where(one)).first() is None:
-        raise by.not_found(tx.connection, FlowRow, {"flow_id": flow_id})
-    _remove(tx, FlowRow.flow_id == flow_id, f"Flow {flow_id!r}")
+    asked = {"flow_id": flow_id}
+    if tx.connection.execute(_IS_THERE, asked).first() is None:
+        raise by.not_found(tx.connection, FlowRow, asked)
+    remove(tx, _ONE, asked, f"Flow {flow_id!r}")
 
 
-def remove_served(tx: Transaction, served: ColumnElement[bool], what: str) -> None:
-    """Remove the flows that point at something which is to be removed.
+def remove(tx: Transaction, some: Some, asked: Mapping[str, Any], what: str) -> None:
+    """Remove flows: one, or those that point at something which is to be removed.
 
     Args:
         tx: The transaction.
-        served: Which flows.
+        some: Which flows.
+        asked: The parameter that says of what.
         what: What is to be removed, for the message.
 
     Raises:
         ConflictError: One of them takes part in a flow-of-flows.
     """
-    _remove(tx, served, what)
-
-
-def _remove(tx: Transaction, which: ColumnElement[bool], what: str) -> None:
-    _refuse_used(tx, which, what)
-    rows = tx.connection.execute(
-        select(
-            FlowRow.flow_id,
-            FlowRow.flow_name,
-            FlowRow.project_name,
-            FlowRow.deployment_id,
-        )
-        .where(which)
-        .order_by(FlowRow.project_name, FlowRow.flow_id)
-    ).all()
+    _refuse_used(tx, some, asked, what)
+    rows = tx.connection.execute(some.flows, asked).all()
     if not rows:
         return
     histories = {
@@ -232,18 +273,13 @@ def _remove(tx: Transaction, which: ColumnElement[bool], what: str) -> None:
                 "deployment_id": row.deployment_id,
             },
         )
-    tx.connection.execute(
-        delete(FLOWS).where(FLOWS.c.flow_id.in_([row.flow_id for row in rows]))
-    )
+    tx.connection.execute(_DELETE, {"ids": [row.flow_id for row in rows]})
 
 
-def _refuse_used(tx: Transaction, which: ColumnElement[bool], what: str) -> None:
-    used = tx.connection.execute(
-        select(SubflowRow.name, SubflowRow.parent_flow_id)
-        .join(FlowRow, FlowRow.flow_id == SubflowRow.flow_id)
-        .where(which)
-        .limit(by.MOST_KNOWN)
-    ).all()
+def _refuse_used(
+    tx: Transaction, some: Some, asked: Mapping[str, Any], what: str
+) -> None:
+    used = tx.connection.execute(some.used, asked).all()
     if not used:
         return
     parents = tx.connection.scalars(

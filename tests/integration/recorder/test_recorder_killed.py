@@ -1,6 +1,6 @@
 """The recorder itself is killed, or runs twice: nothing is lost, nothing is doubled.
 
-``LUME_RECORDER_FULL=1`` runs at full size: 20,000 changes, 50 kills.
+``LUME_RECORDER_FULL=1`` runs at full size: 20,000 changes, 59 kills.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
+from sqlalchemy import Engine, event
 
 from prefect_lume.pipelines.base import PipelineStorage
+from prefect_lume.pipelines.changes import Batch
 from prefect_lume.pipelines.orm import OrmPipelineResultsStorage
 from prefect_lume.storage import sql
 
@@ -26,10 +28,50 @@ def _start(storage: PipelineStorage, since: datetime) -> datetime | None:
     return None if storage.get_position("here") else since
 
 
-def _record_until_killed(lab: Any, api: str, url: str, since: datetime) -> None:
-    storage = OrmPipelineResultsStorage(sql.get_engine(url))
+#: Changes in one transaction: few, so that each recorder has several to do.
+BATCH = 50
+#: A recorder that is killed amid its work is so when it has recorded at least so many
+#: changes, and so many statements later: by then it has not recorded all it was given.
+MOST_NEW, MOST_STATEMENTS = 60, 25
+RUNS_EACH = 3
+
+
+class _Doomed(OrmPipelineResultsStorage):
+    """A storage whose process is killed amid its statements.
+
+    Args:
+        engine: Its database.
+        new: So many new changes are recorded before.
+        statements: So many statements later it is killed: within a transaction, or
+            between two.
+    """
+
+    def __init__(self, engine: Engine, new: int, statements: int) -> None:
+        super().__init__(engine)
+        self._missing, self._statements = new, statements
+        event.listen(engine, "before_cursor_execute", self._count)
+
+    def record(self, batch: Batch) -> int:
+        """Record a batch, and count what was new of it."""
+        new = super().record(batch)
+        self._missing -= new
+        return new
+
+    def _count(self, *_statement: Any) -> None:
+        if self._missing > 0:
+            return
+        self._statements -= 1
+        if self._statements < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _record_until_killed(
+    lab: Any, api: str, url: str, since: datetime, doom: tuple[int, int] | None
+) -> None:
+    engine = sql.get_engine(url)
+    storage = _Doomed(engine, *doom) if doom else OrmPipelineResultsStorage(engine)
     start = _start(storage, since)
-    with lab.service(api, storage, since=start, batch=100) as service:
+    with lab.service(api, storage, since=start, batch=BATCH) as service:
         service.run(threading.Event())
 
 
@@ -37,41 +79,39 @@ def test_a_recorder_killed_again_and_again_records_all_once(
     lab: Any, prefect_api_url: str, mariadb_url: str
 ) -> None:
     """Killed (-9) at random moments: nothing missing, nothing twice, the same rows."""
-    changes, kills = (20_000, 50) if lab.is_full else (1_500, 6)
+    kills = 59 if lab.is_full else 6
     storage = lab.new_storage(mariadb_url)
     since = lab.since()
-    events = lab.make_events(changes)
-    ids = lab.run_ids(events)
     fork = multiprocessing.get_context("fork")
-    # A process, since a child must not inherit what a thread holds.
-    feeding = fork.Process(target=lab.post, args=(prefect_api_url, events))
-    feeding.start()
     moments = random.Random(5)
-    killed_at = []
+    events: list[dict[str, Any]] = []
     for number in range(kills):
-        before = lab.count(storage, ids)
-        arguments = (lab, prefect_api_url, mariadb_url, since)
-        child = fork.Process(target=_record_until_killed, args=arguments)
-        child.start()
-        if number % 3:
-            # In the middle of its work; each third one wherever it is.
-            until = time.monotonic() + 15
-            while lab.count(storage, ids) == before and time.monotonic() < until:
-                time.sleep(0.02)
-            time.sleep(moments.uniform(0, 0.2))
-        else:
+        before = lab.count(storage, lab.run_ids(events))
+        portion = lab.make_events(RUNS_EACH * lab.changes_each)
+        events += portion
+        # Each third is killed wherever it is, be it before it has begun.
+        amid = number % 3 > 0
+        doom = moments.randint(1, MOST_NEW), moments.randint(0, MOST_STATEMENTS)
+        arguments = (lab, prefect_api_url, mariadb_url, since, doom if amid else None)
+        recorder = fork.Process(target=_record_until_killed, args=arguments)
+        # A process too, since what is forked must not inherit what a thread holds.
+        feeding = fork.Process(target=lab.post, args=(prefect_api_url, portion))
+        recorder.start()
+        feeding.start()
+        if not amid:
             time.sleep(moments.uniform(0.1, 1.5))
-        assert child.is_alive()
-        assert child.pid is not None
-        os.kill(child.pid, signal.SIGKILL)
-        child.join()
-        killed_at.append(lab.count(storage, ids))
-    feeding.join()
-    assert feeding.exitcode == 0
-    # Otherwise little was put to the test.
-    assert len({count for count in killed_at if 0 < count < len(events)}) > 2
+            assert recorder.pid is not None
+            os.kill(recorder.pid, signal.SIGKILL)
+        recorder.join(lab.patience)
+        assert recorder.exitcode == -signal.SIGKILL
+        feeding.join(lab.patience)
+        assert feeding.exitcode == 0
+        recorded = lab.count(storage, lab.run_ids(events))
+        # By construction; otherwise nothing was put to the test.
+        assert not amid or before < recorded < len(events)
     start = _start(storage, since)
     with lab.recording(prefect_api_url, storage, since=start):
+        ids = lab.run_ids(events)
         lab.wait_for(lambda: lab.count(storage, ids) >= len(events))
     lab.assert_complete(storage, prefect_api_url, events)
 

@@ -1,4 +1,4 @@
-"""Flows that run in no time: tasks that run once, often, later, cached or not at all."""
+"""Flows that run in no time: tasks that run once, often, late, cached, or never."""
 
 import time
 
