@@ -13,6 +13,7 @@ from prefect_lume.registry.ledger import Transaction, has_happened
 from prefect_lume.registry.records import RegistryEvent
 from prefect_lume.storage.repeat import (
     is_lost_connection,
+    is_reference_violation,
     is_transient,
     is_unique_violation,
     is_unreachable,
@@ -26,6 +27,8 @@ _T = TypeVar("_T")
 #: server to restart.
 _SECONDS: Final = 30.0
 _ATTEMPTS: Final = 100
+#: So often after a row that is referred to was not there, or did stay.
+_REFERENCES: Final = 5
 
 
 class _Patience:
@@ -33,6 +36,7 @@ class _Patience:
 
     def __init__(self) -> None:
         self.was_lost = False
+        self._references = 0
 
     def __call__(self, error: exc.DBAPIError) -> bool:
         if is_lost_connection(error):
@@ -40,6 +44,15 @@ class _Patience:
             return True
         # A server that was there a moment ago is restarting; another one is not there.
         return self.was_lost and is_unreachable(error)
+
+    def with_references(self, error: exc.DBAPIError) -> bool:
+        """Judge the violation of a reference.
+
+        A row that was there at the look was removed since: the next look says so. But
+        another program's table may refer to a row of ours, which no repetition helps.
+        """
+        self._references += is_reference_violation(error)
+        return is_reference_violation(error) and self._references <= _REFERENCES
 
 
 def read(engine: Engine, work: Callable[[Connection], _T]) -> _T:
@@ -84,7 +97,8 @@ def write(
 
     After a deadlock the whole of ``work`` runs again, with growing random pauses. It
     also runs again after a unique violation: then another writer stored the same thing
-    between our look and our write, and the next look finds it. And it runs again when
+    between our look and our write, and the next look finds it; likewise, a few times,
+    when a row that is referred to was removed in between. And it runs again when
     the connection was lost, unless the events of the lost attempt are in the database:
     then it did happen, and what it had returned is returned. So ``work`` looks before
     it writes, and keeps no state outside the transaction.
@@ -135,7 +149,7 @@ def write(
 
     def is_worth_repeating(error: exc.DBAPIError) -> bool:
         again = is_transient(error) or is_unique_violation(error)
-        return again or patience(error)
+        return again or patience(error) or patience.with_references(error)
 
     with translated(engine):
         result, transaction = repeated(

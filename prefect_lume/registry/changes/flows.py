@@ -57,9 +57,6 @@ _POINT: Final = (
     .where(FLOWS.c.flow_id == bindparam("id"))
     .values(deployment_id=bindparam("number"))
 )
-_IS_THERE: Final = select(FLOWS.c.flow_id).where(
-    FLOWS.c.flow_id == bindparam("flow_id")
-)
 _DELETE: Final = delete(FLOWS).where(
     FLOWS.c.flow_id.in_(bindparam("ids", expanding=True))
 )
@@ -70,7 +67,7 @@ class Some:
     """Flows that are to be removed, and which of them take part in a flow-of-flows.
 
     Attributes:
-        flows: The statement that finds the flows.
+        flows: The statement that finds the flows, and locks them.
         used: The statement that finds those that are subflows, with their parents.
     """
 
@@ -87,7 +84,9 @@ def _some(which: ColumnElement[bool]) -> Some:
     )
     used = select(SubflowRow.name, SubflowRow.parent_flow_id)
     return Some(
-        flows.where(which).order_by(FlowRow.project_name, FlowRow.flow_id),
+        flows.where(which)
+        .order_by(FlowRow.project_name, FlowRow.flow_id)
+        .with_for_update(),
         used.join(FlowRow, FlowRow.flow_id == SubflowRow.flow_id)
         .where(which)
         .limit(by.MOST_KNOWN),
@@ -235,12 +234,11 @@ def _refuse_other_model(
 def delete_flow(tx: Transaction, flow_id: str) -> None:
     """Remove a flow, and the subflows that it is the parent of."""
     asked = {"flow_id": flow_id}
-    if tx.connection.execute(_IS_THERE, asked).first() is None:
+    if not remove(tx, _ONE, asked, f"Flow {flow_id!r}"):
         raise by.not_found(tx.connection, FlowRow, asked)
-    remove(tx, _ONE, asked, f"Flow {flow_id!r}")
 
 
-def remove(tx: Transaction, some: Some, asked: Mapping[str, Any], what: str) -> None:
+def remove(tx: Transaction, some: Some, asked: Mapping[str, Any], what: str) -> int:
     """Remove flows: one, or those that point at something which is to be removed.
 
     Args:
@@ -249,13 +247,17 @@ def remove(tx: Transaction, some: Some, asked: Mapping[str, Any], what: str) -> 
         asked: The parameter that says of what.
         what: What is to be removed, for the message.
 
+    Returns:
+        How many there were.
+
     Raises:
         ConflictError: One of them takes part in a flow-of-flows.
     """
-    _refuse_used(tx, some, asked, what)
+    # Locked first: nobody else removes, renames or uses them from here on.
     rows = tx.connection.execute(some.flows, asked).all()
     if not rows:
-        return
+        return 0
+    _refuse_used(tx, some, asked, what)
     histories = {
         name: tx.lock_project(name)[0]
         for name in dict.fromkeys(row.project_name for row in rows)
@@ -274,6 +276,7 @@ def remove(tx: Transaction, some: Some, asked: Mapping[str, Any], what: str) -> 
             },
         )
     tx.connection.execute(_DELETE, {"ids": [row.flow_id for row in rows]})
+    return len(rows)
 
 
 def _refuse_used(

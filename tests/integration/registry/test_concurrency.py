@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ import pytest
 from sqlalchemy import Engine
 
 from prefect_lume.errors import LumeError, NotFoundError
-from prefect_lume.registry import ModelDBService
+from prefect_lume.registry import ModelDBService, SubflowEntry
 from prefect_lume.registry.records import RegistryEvent
 
 BENCHMARK = Path(__file__).parents[3] / "benchmarks" / "registry_survival.py"
@@ -146,4 +145,55 @@ def test_project_renamed_by_many_at_once(
     assert [p.project_name for p in registry.get_projects()] == ["empty", name]
     assert {flow.project.project_name for flow in registry.get_flows()} == {name}
     assert registry.get_live_deployment(at.model).deployment_id == at.first
+    lab.check_ledger(registry, engine)
+
+
+@pytest.mark.parametrize("engine", DATABASES, indirect=True)
+def test_flow_removed_by_many_at_once(
+    registry: ModelDBService, engine: Engine, lab: Any
+) -> None:
+    """One removes a flow, with one event; the others are told that it is gone."""
+    at = lab.fill(registry)
+    registry.store_flow(
+        flow_id="s", flow_name="s", project_name="test", deployment_id=at.idle
+    )
+    told = at_once(
+        [
+            *[lambda: registry.delete_flow("s")] * (THREADS - 1),
+            lambda: registry.delete_deployment(at.idle),
+        ]
+    )
+    assert told.count(None) in {1, 2}
+    assert told[-1] is None
+    assert {type(item) for item in told} <= {type(None), NotFoundError}
+    kinds = [event.kind for event in registry.get_history(flow_id="s")]
+    assert kinds == ["flow.deleted", "flow.stored"]
+    lab.check_ledger(registry, engine)
+
+
+@pytest.mark.parametrize("engine", DATABASES, indirect=True)
+def test_flow_removed_while_it_is_made_part(
+    registry: ModelDBService, engine: Engine, lab: Any
+) -> None:
+    """A flow is removed or takes part in a flow-of-flows; who was late is told why."""
+    lab.fill(registry)
+    for n in range(5):
+        registry.store_flow(flow_id=f"s{n}", flow_name=f"s{n}", project_name="test")
+        part = SubflowEntry(f"s{n}", "only", 1)
+        removed, stored = at_once(
+            [
+                lambda n=n: registry.delete_flow(f"s{n}"),
+                lambda n=n, part=part: registry.store_flow_of_flows(
+                    parent_flow_id=f"c{n}",
+                    parent_flow_name=f"c{n}",
+                    project_name="empty",
+                    subflows=[part],
+                ),
+            ]
+        )
+        if removed is None:
+            assert isinstance(stored, NotFoundError)
+        else:
+            assert stored == f"c{n}"
+            assert "take part in" in str(removed)
     lab.check_ledger(registry, engine)
