@@ -110,7 +110,7 @@ def test_db_upgrade_and_current():
     before = json.loads(run("db", "current", "--json").output)
     assert before[0]["revision"] is None
     first = run("db", "upgrade").output
-    assert f"None → {before[0]['head']}" in first
+    assert f"no tables → {before[0]['head']}" in first
     assert "already" in run("db", "upgrade").output
     assert "up to date" in run("db", "current").output
 
