@@ -23,6 +23,7 @@ EXTRAS: Final = {
     "prefect_docker": "docker",
     "psycopg": "postgresql",
     "conda_lock": "environments",
+    "mlflow": "mlflow",
 }
 
 

@@ -122,6 +122,87 @@ def lume_services(
         click.get_current_context().exit(1)
 
 
+@command.command("mlflow")
+@click.argument("tracking_uri", envvar="MLFLOW_TRACKING_URI")
+@click.option(
+    "--name",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Take over this registered model only. May be given several times.",
+)
+@click.option(
+    "--laboratory",
+    default="unknown",
+    show_default=True,
+    help="The models' laboratory, where no tag lume.laboratory says it.",
+)
+@click.option(
+    "--facility", default="unknown", show_default=True, help="Likewise their facility."
+)
+@click.option(
+    "--beampath", default="unknown", show_default=True, help="Likewise their beam path."
+)
+@click.option(
+    "--live-alias",
+    metavar="ALIAS",
+    default="champion",
+    show_default=True,
+    help="The alias whose version becomes live, else the stage Production does it. "
+    "Empty: none.",
+)
+@click.option("--dry-run", is_flag=True, help="Read all; write nothing.")
+@services_option
+@json_option
+def mlflow(
+    tracking_uri: str,
+    names: tuple[str, ...],
+    laboratory: str,
+    facility: str,
+    beampath: str,
+    live_alias: str,
+    dry_run: bool,
+    services: str | None,
+    as_json: bool,
+) -> None:
+    """Import the registered models of an MLflow registry, with aliases and tags.
+
+    MLflow is only read. Importing again stores what is new, and moves aliases. Ends
+    with status 1 when something could not be taken over: the report says what and why.
+    """
+    from prefect_lume.bridge import import_mlflow_registry
+
+    with quiet_prefect():
+        context = open_context(services)
+        with _Bar() as bar:
+            report = import_mlflow_registry(
+                tracking_uri,
+                context,
+                names=names,
+                laboratory=laboratory,
+                facility=facility,
+                beampath=beampath,
+                live_alias=live_alias,
+                dry_run=dry_run,
+                progress=bar.update,
+            )
+    if as_json:
+        click.echo(json.dumps(report.to_dict()))
+    else:
+        would = "would be " if dry_run else ""
+        click.echo(
+            f"{report.source}: {report.models} registered models; {report.stored} "
+            f"versions {would}stored, {report.present} there already."
+        )
+        for alias, name in report.renamed.items():
+            click.echo(f"The alias {alias} is called {name} here.")
+        for what, why in report.refused.items():
+            click.secho(f"not imported: {what}: ", fg="red", nl=False)
+            click.echo(why)
+    if not report.complete:
+        click.get_current_context().exit(1)
+
+
 def _source(
     block: str | None, uri: str | None, database: str | None
 ) -> Database[dict[str, Any]]:
@@ -174,7 +255,7 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def update(self, collection: str, done: int, total: int) -> None:
+    def update(self, collection: str, done: int, total: int | None = None) -> None:
         if collection not in self._tasks:
             self._tasks[collection] = self._progress.add_task(escape(collection))
         self._progress.update(self._tasks[collection], completed=done, total=total)
