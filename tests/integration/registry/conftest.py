@@ -16,6 +16,7 @@ from prefect_lume.registry.records import RegistryEvent
 from prefect_lume.registry.tables import MODELS, PROJECTS, metadata
 
 SHA = "ab" * 32
+Calls = dict[str, Callable[[], Any]]
 
 
 @pytest.fixture
@@ -103,6 +104,110 @@ class RegistryLab:
             subflows=[SubflowEntry("t", "first", 1), SubflowEntry("t", "second", 2)],
         )
         return Filled(model, first, live, idle, retired, spare)
+
+    def changes(self, registry: ModelDBService, at: Any) -> Calls:
+        """Return one call of each kind that a registrar may make, in a fit order.
+
+        Each would change something, also alone.
+        """
+        return {
+            "store_model": lambda: self.add_model(registry, author="another"),
+            "tag_model": lambda: registry.tag_model(at.model, {"k": "2", "new": "1"}),
+            "set_alias": lambda: registry.set_alias(at.model, "candidate", at.first),
+            "store_flow": lambda: registry.store_flow(
+                flow_id="t",
+                flow_name="track",
+                project_name="test",
+                deployment_id=at.first,
+            ),
+            "store_deployment": lambda: self.add_deployment(
+                registry,
+                at.model,
+                "5",
+                lock="lock",
+                tags={"t": "1"},
+                aliases=["candidate", "new"],
+                parent_deployment_id=at.first,
+            ),
+            "promote": lambda: registry.promote(at.first),
+            "set_live": lambda: registry.set_live(at.idle),
+            "rollback": lambda: registry.rollback(at.model),
+            "demote": lambda: registry.demote(at.model),
+            "retire_deployment": lambda: registry.retire_deployment(at.first),
+            "restore_deployment": lambda: registry.restore_deployment(at.retired),
+            "describe_deployment": lambda: registry.describe_deployment(
+                at.first, "new"
+            ),
+            "tag_deployment": lambda: registry.tag_deployment(
+                at.first, {"k": "2", "new": "1"}
+            ),
+            "store_project": lambda: registry.store_project("test", "a description"),
+            "store_flow_of_flows": lambda: registry.store_flow_of_flows(
+                parent_flow_id="i",
+                parent_flow_name="idle",
+                project_name="test",
+                subflows=[SubflowEntry("t", "only", 1)],
+            ),
+        }
+
+    def removals(self, registry: ModelDBService, at: Any) -> Calls:
+        """Return one call of each kind that takes something away."""
+        return {
+            "remove_alias": lambda: registry.remove_alias(at.model, "candidate"),
+            "tag_model": lambda: registry.tag_model(at.model, {"k": None, "new": "1"}),
+            "tag_deployment": lambda: registry.tag_deployment(
+                at.first, {"k": None, "new": "1"}
+            ),
+            "store_flow_of_flows": lambda: registry.store_flow_of_flows(
+                parent_flow_id="p",
+                parent_flow_name="chain",
+                project_name="test",
+                subflows=[SubflowEntry("t", "another", 1)],
+            ),
+            "delete_flow": lambda: registry.delete_flow("p"),
+            "delete_deployment": lambda: registry.delete_deployment(at.idle),
+            "delete_model": lambda: registry.delete_model(at.spare),
+            "delete_project": lambda: registry.delete_project("empty"),
+            "rename_project": lambda: registry.rename_project("test", "other"),
+        }
+
+    def state(self, registry: ModelDBService) -> dict[str, Any]:
+        """Return all that is stored, without numbers and times."""
+        deployments = registry.get_deployments()
+        versions = {d.deployment_id: (d.model.author, d.version) for d in deployments}
+        return {
+            "models": [(m.author, m.tags) for m in registry.get_models()],
+            "deployments": [
+                (
+                    versions[d.deployment_id],
+                    d.is_live,
+                    d.retired is None,
+                    (d.description, d.tags, d.aliases, d.has_lock),
+                    versions.get(d.parent_deployment_id or 0),
+                )
+                for d in deployments
+            ],
+            "projects": [
+                (p.project_name, p.description) for p in registry.get_projects()
+            ],
+            "flows": [
+                (
+                    f.flow_id,
+                    f.flow_name,
+                    f.project.project_name,
+                    f.deployment and versions[f.deployment.deployment_id],
+                )
+                for f in registry.get_flows()
+            ],
+            "compositions": [
+                (c.parent.flow_id, [(s.name, s.flow.flow_id) for s in c.subflows])
+                for c in registry.get_flows_of_flows()
+            ],
+        }
+
+    def kinds(self, registry: ModelDBService, since: int) -> list[str]:
+        """Return the kinds of the events after the first so many, in order."""
+        return [event.kind for event in registry.get_history()[::-1][since:]]
 
     def rows(self, engine: Engine) -> dict[str, list[str]]:
         """Return every row of every table, as sorted text."""

@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from sqlalchemy import URL, Engine, make_url, text
 
 from prefect_lume import migrations
 from prefect_lume.errors import LumeError, PermissionDeniedError
-from prefect_lume.registry import ModelDBService, SubflowEntry
+from prefect_lume.registry import ModelDBService
 from prefect_lume.registry.tables import metadata
 from prefect_lume.storage.sql import get_engine, translated
 
@@ -40,7 +40,6 @@ CHANGEABLE = {
     "flow_of_flows": set(),
     "registry_event": set(),
 }
-Calls = dict[str, Callable[[], Any]]
 
 
 def statements(role: str, backend: str) -> list[str]:
@@ -92,70 +91,7 @@ def user_of(engine: Engine, role: str) -> Iterator[URL]:
         run(engine, revocations(backend, name))
 
 
-def changes(registry: ModelDBService, lab: Any, at: Any) -> Calls:
-    """Return one call of each kind that a registrar may make, in an order that works.
-
-    Each would change something, also alone.
-    """
-    return {
-        "store_model": lambda: lab.add_model(registry, author="another"),
-        "tag_model": lambda: registry.tag_model(at.model, {"k": "2", "new": "1"}),
-        "set_alias": lambda: registry.set_alias(at.model, "candidate", at.first),
-        "store_flow": lambda: registry.store_flow(
-            flow_id="t", flow_name="track", project_name="test", deployment_id=at.first
-        ),
-        "store_deployment": lambda: lab.add_deployment(
-            registry,
-            at.model,
-            "5",
-            lock="lock",
-            tags={"t": "1"},
-            aliases=["candidate", "new"],
-            parent_deployment_id=at.first,
-        ),
-        "promote": lambda: registry.promote(at.first),
-        "set_live": lambda: registry.set_live(at.idle),
-        "rollback": lambda: registry.rollback(at.model),
-        "demote": lambda: registry.demote(at.model),
-        "retire_deployment": lambda: registry.retire_deployment(at.first),
-        "restore_deployment": lambda: registry.restore_deployment(at.retired),
-        "describe_deployment": lambda: registry.describe_deployment(at.first, "new"),
-        "tag_deployment": lambda: registry.tag_deployment(
-            at.first, {"k": "2", "new": "1"}
-        ),
-        "store_project": lambda: registry.store_project("test", "a description"),
-        "store_flow_of_flows": lambda: registry.store_flow_of_flows(
-            parent_flow_id="i",
-            parent_flow_name="idle",
-            project_name="test",
-            subflows=[SubflowEntry("t", "only", 1)],
-        ),
-    }
-
-
-def removals(registry: ModelDBService, at: Any) -> Calls:
-    """Return one call of each kind that takes something away."""
-    return {
-        "remove_alias": lambda: registry.remove_alias(at.model, "candidate"),
-        "tag_model": lambda: registry.tag_model(at.model, {"k": None, "new": "1"}),
-        "tag_deployment": lambda: registry.tag_deployment(
-            at.first, {"k": None, "new": "1"}
-        ),
-        "store_flow_of_flows": lambda: registry.store_flow_of_flows(
-            parent_flow_id="p",
-            parent_flow_name="chain",
-            project_name="test",
-            subflows=[SubflowEntry("t", "another", 1)],
-        ),
-        "delete_flow": lambda: registry.delete_flow("p"),
-        "delete_deployment": lambda: registry.delete_deployment(at.idle),
-        "delete_model": lambda: registry.delete_model(at.spare),
-        "delete_project": lambda: registry.delete_project("empty"),
-        "rename_project": lambda: registry.rename_project("test", "other"),
-    }
-
-
-def test_page_tells_of_every_call() -> None:
+def test_page_tells_of_every_call(lab: Any) -> None:
     """The page says of each changing call of the service whether a registrar may."""
     rows = dict(re.findall(r"^\| `(\w+)` \| (may.*?) \|$", PAGE.read_text(), re.M))
     reading = ("get_", "search_", "count_", "_")
@@ -165,8 +101,8 @@ def test_page_tells_of_every_call() -> None:
     may_not = {name for name, word in rows.items() if word.startswith("may not")}
     partly = {name for name, word in rows.items() if "but not" in word}
     service = object.__new__(ModelDBService)
-    assert set(changes(service, None, None)) == set(rows) - may_not
-    assert set(removals(service, None)) == may_not | partly
+    assert set(lab.changes(service, None)) == set(rows) - may_not
+    assert set(lab.removals(service, None)) == may_not | partly
 
 
 @pytest.mark.parametrize("engine", ALL, indirect=True)
@@ -187,7 +123,7 @@ def test_reader_reads_all_and_changes_nothing(
         assert reader.count_deployments("tags.k = 'v'") == 1
         chain = reader.get_flow_of_flows(flow_name="chain")
         assert chain == registry.get_flow_of_flows(flow_name="chain")
-        for calls in (changes(reader, lab, at), removals(reader, at)):
+        for calls in (lab.changes(reader, at), lab.removals(reader, at)):
             for name, call in calls.items():
                 with pytest.raises(PermissionDeniedError) as caught:
                     call()
@@ -205,7 +141,7 @@ def test_registrar_registers(
         registrar = ModelDBService(get_engine(url), actor="registrar")
         migrations.ensure(get_engine(url))
         at = lab.fill(registrar)
-        for name, call in changes(registrar, lab, at).items():
+        for name, call in lab.changes(registrar, at).items():
             events = len(registrar.get_history())
             call()
             assert len(registrar.get_history()) > events, name
@@ -226,14 +162,14 @@ def test_registrar_takes_nothing_away(
     before = lab.rows(engine)
     with user_of(engine, "registrar") as url:
         registrar = ModelDBService(get_engine(url), actor="registrar")
-        for name, call in removals(registrar, at).items():
+        for name, call in lab.removals(registrar, at).items():
             with pytest.raises(PermissionDeniedError) as caught:
                 call()
             assert str(url.password) not in str(caught.value), name
             assert lab.rows(engine) == before, name
         registrar.close()
     # The same calls of the owner do what they say.
-    for name, call in removals(registry, at).items():
+    for name, call in lab.removals(registry, at).items():
         call()
         assert lab.rows(engine) != before, name
         before = lab.rows(engine)

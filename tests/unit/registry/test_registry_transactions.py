@@ -56,13 +56,16 @@ UNIQUE = [
     sqlite_error("SQLITE_CONSTRAINT_PRIMARYKEY"),
 ]
 LASTING = [
-    pymysql.err.IntegrityError(1452, "foreign key"),
     pymysql.err.OperationalError(1045, "access denied"),
     pymysql.err.OperationalError(2003, "can't connect"),
     psycopg.OperationalError("connection refused"),
-    psycopg.errors.ForeignKeyViolation("foreign key"),
     psycopg.errors.UndefinedTable("no table"),
     sqlite_error("SQLITE_FULL"),
+]
+
+REFERENCES = [
+    pymysql.err.IntegrityError(1452, "foreign key"),
+    psycopg.errors.ForeignKeyViolation("foreign key"),
     sqlite_error("SQLITE_CONSTRAINT_FOREIGNKEY"),
 ]
 
@@ -117,6 +120,24 @@ def test_lasting_errors(engine: Engine, error: Exception) -> None:
     with pytest.raises(LumeError):
         do(engine, work)
     assert len(attempts) == 1
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("error", REFERENCES, ids=repr)
+def test_reference_to_what_was_removed(engine: Engine, error: Exception) -> None:
+    """A violated reference is looked at again, but not for ever."""
+    attempts: list[int] = []
+
+    def work(_tx: Transaction) -> int:
+        attempts.append(1)
+        if len(attempts) == 1 or len(attempts) > 2:
+            raise wrapped(error)
+        return 7
+
+    assert do(engine, work) == 7
+    with pytest.raises(LumeError):
+        do(engine, work)
+    assert len(attempts) == 2 + 6
 
 
 @pytest.mark.usefixtures("quick")
