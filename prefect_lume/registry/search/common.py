@@ -9,7 +9,9 @@ servers know.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Final
 
 from sqlalchemy import Connection, Integer, Select, func, literal_column, select
 
@@ -22,21 +24,27 @@ _MANY: Final = 10_000
 _MOST: Final = 16
 
 
-def common(
-    connection: Connection, conditions: Conditions, terms: Sequence[Term]
-) -> frozenset[Term]:
+def common(connection: Connection, terms: Sequence[Term]) -> frozenset[Term]:
     """Return the tests of tags that more than a few deployments may pass."""
     asked = [term for term in terms if term.field.key is not None and not term.absent]
     asked = [term for term in asked if term.field.owner == "deployment"][:_MOST]
     if connection.dialect.name != "sqlite" or not asked:
         return frozenset()
-    counts = []
-    for term in asked:
+    row = connection.execute(_counting(tuple(asked))).one()
+    return frozenset(
+        term for term, number in zip(asked, row, strict=True) if number >= _MANY
+    )
+
+
+@lru_cache(maxsize=256)
+def _counting(terms: tuple[Term, ...]) -> Select[Any]:
+    """Return the statement that counts the entries of tags, up to a number."""
+    # Tags know no time.
+    conditions = Conditions("deployment", "sqlite", datetime.now(UTC), joined=False)
+    counts: list[Any] = []
+    for term in terms:
         table = term.field.column.table.alias()
         one: Select[int] = select(literal_column("1", Integer)).select_from(table)
         some = one.where(*conditions.indexed(term, table)).limit(_MANY).subquery()
         counts.append(select(func.count()).select_from(some).scalar_subquery())
-    row = connection.execute(select(*counts)).one()
-    return frozenset(
-        term for term, number in zip(asked, row, strict=True) if number >= _MANY
-    )
+    return select(*counts)

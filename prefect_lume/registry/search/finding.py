@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache, partial
 from typing import Any, Final
 
 from sqlalchemy import Connection, FromClause, Select, and_, func, select
@@ -15,7 +16,7 @@ from prefect_lume.registry.search import order as orders
 from prefect_lume.registry.search import tokens
 from prefect_lume.registry.search.common import common
 from prefect_lume.registry.search.conditions import Condition, Conditions
-from prefect_lume.registry.search.fields import DEPLOYMENT, MODEL, Target
+from prefect_lume.registry.search.fields import DEPLOYMENT, MODEL, Kind, Target
 from prefect_lume.registry.search.texts import Texts
 
 MOST_ROWS: Final = 10_000
@@ -52,18 +53,9 @@ def search(
     if page_token is not None:
         place = tokens.read(target, where, order, page_token)
         now = place.now
-    texts = Texts(connection.dialect.name)
-    joined = any(key.of_model for key in order.keys)
-    source, condition = _asked(connection, target, meaning, now, joined=joined)
-    statement: Select[Any] = (
-        select(*(key.value(texts) for key in order.keys))
-        .select_from(source)
-        .order_by(*order.by(texts))
-        .limit(limit + 1)
-    )
-    if condition is not None:
-        statement = statement.where(condition)
+    statement = _statement(connection, target, meaning, now, _Wanted(order, limit))
     if place is not None:
+        texts = Texts(connection.dialect.name)
         statement = statement.where(order.after(place.values, texts))
     rows = connection.execute(statement).all()
     ids = tuple(int(row[-1]) for row in rows[:limit])
@@ -76,19 +68,73 @@ def search(
 def count(connection: Connection, target: Target, where: str) -> int:
     """Return how many there are."""
     meaning = meanings.understand(target, where)
-    now = datetime.now(UTC)
-    source, condition = _asked(connection, target, meaning, now, joined=False)
-    statement = select(func.count()).select_from(source)
-    if condition is not None:
-        statement = statement.where(condition)
+    statement = _statement(connection, target, meaning, datetime.now(UTC), None)
     return int(connection.execute(statement).scalar_one())
 
 
-def _asked(
+@dataclass(frozen=True)
+class _Wanted:
+    """One page, as it is asked for."""
+
+    order: orders.Order
+    limit: int
+
+
+def _statement(
     connection: Connection,
     target: Target,
     meaning: meanings.Meaning | None,
     now: datetime,
+    wanted: _Wanted | None,
+) -> Select[Any]:
+    """Return the statement for a page, or, without one, that which counts.
+
+    Making it takes longer than many a search, so that it is kept. What a date of a
+    filter is depends on the time.
+    """
+    terms = tuple(meanings.terms(meaning))
+    dialect = connection.dialect.name
+    many: frozenset[meanings.Term] = frozenset()
+    if target == "deployment":
+        many = common(connection, terms)
+    timeless = all(term.field.kind is not Kind.DATE for term in terms)
+    make = _kept if timeless else _made
+    return make(target, meaning, dialect, None if timeless else now, many, wanted)
+
+
+def _made(
+    target: Target,
+    meaning: meanings.Meaning | None,
+    dialect: str,
+    now: datetime | None,
+    many: frozenset[meanings.Term],
+    wanted: _Wanted | None,
+) -> Select[Any]:
+    conditions = partial(Conditions, target, dialect, now or datetime.now(UTC))
+    if wanted is None:
+        source, condition = _asked(target, meaning, conditions, many, joined=False)
+        statement: Select[Any] = select(func.count()).select_from(source)
+    else:
+        texts, keys = Texts(dialect), wanted.order.keys
+        joined = any(key.of_model for key in keys)
+        source, condition = _asked(target, meaning, conditions, many, joined=joined)
+        statement = (
+            select(*(key.value(texts) for key in keys))
+            .select_from(source)
+            .order_by(*wanted.order.by(texts))
+            .limit(wanted.limit + 1)
+        )
+    return statement if condition is None else statement.where(condition)
+
+
+_kept = lru_cache(maxsize=256)(_made)
+
+
+def _asked(
+    target: Target,
+    meaning: meanings.Meaning | None,
+    make: Callable[..., Conditions],
+    many: frozenset[meanings.Term],
     *,
     joined: bool,
 ) -> tuple[FromClause, Condition | None]:
@@ -100,9 +146,8 @@ def _asked(
         joined = joined or any(term.field.joined for term in terms)
         if joined:
             source = source.join(MODEL, MODEL.c.model_id == DEPLOYMENT.c.model_id)
-    conditions = Conditions(target, connection.dialect.name, now, joined=joined)
-    if target == "deployment":
-        conditions.common = common(connection, conditions, terms)
+    conditions = make(joined=joined)
+    conditions.common = many
     source, rest = conditions.tables(meanings.conjuncts(meaning), source)
     found = [conditions.of(part) for part in rest]
     return source, and_(*found) if found else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -132,6 +133,11 @@ def read(target: Target, order_by: str | Sequence[str]) -> Order:
         check_text("order", part)
     text = ", ".join(parts)
     check_text("order", text)
+    return _read(target, text)
+
+
+@lru_cache(maxsize=256)
+def _read(target: Target, text: str) -> Order:
     known = _known(target)
     keys: dict[str, Key] = {}
     start = 0
