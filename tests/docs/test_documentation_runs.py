@@ -13,6 +13,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 import prefect_lume
 from prefect_lume.cli._main import COMMANDS, cli
+from prefect_lume.storage import sql
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -33,6 +34,9 @@ def own_home(tmp_path, monkeypatch):
     """Each page and module runs in a folder of its own."""
     monkeypatch.setenv("PREFECT_LUME_HOME", str(tmp_path / "lume"))
     monkeypatch.chdir(tmp_path)
+    yield
+    # A file of the same name in the next folder is another one.
+    sql.close_all()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
