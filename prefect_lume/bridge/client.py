@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from prefect_lume._optional import require
-from prefect_lume.errors import ConfigurationError, NotFoundError, StorageError, clip
+from prefect_lume.errors import (
+    ConfigurationError,
+    ConnectionFailedError,
+    NotFoundError,
+    StorageError,
+    clip,
+)
+
+#: The user name and password of any address in a message.
+_LOGIN: Final = re.compile(r"(?<=://)[^/@\s]*@")
 
 
 def open_client(tracking_uri: str) -> Any:
@@ -55,21 +65,24 @@ def translated(tracking_uri: str) -> Iterator[None]:
 
     Raises:
         NotFoundError: MLflow has no such run, experiment or model.
-        StorageError: It cannot be asked, or refused.
+        ConnectionFailedError: It cannot be asked.
+        StorageError: It refused.
     """
     exceptions = require("mlflow.exceptions", "The bridge to MLflow")
     try:
         yield
     except exceptions.MlflowException as error:
-        text = clip(str(error).replace(tracking_uri, shown(tracking_uri)))
+        text = str(error).replace(tracking_uri, shown(tracking_uri))
+        text = clip(_LOGIN.sub("", text))
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise NotFoundError("object of MLflow", text) from error
-        raise StorageError(f"{shown(tracking_uri)}: {text}", shown(tracking_uri)) from (
-            error
-        )
+        lost = text.startswith("API request to") and "failed with exception" in text
+        kind = ConnectionFailedError if lost else StorageError
+        where = shown(tracking_uri)
+        raise kind(f"{where}: {text}", where) from error
     except OSError as error:
         # What its HTTP client raises when nobody answers.
         where = shown(tracking_uri)
-        raise StorageError(
+        raise ConnectionFailedError(
             f"{where}: MLflow cannot be reached ({type(error).__name__}).", where
         ) from error

@@ -10,7 +10,13 @@ from typing import Any, Final
 from prefect_lume._fingerprint import sha256_file, sha256_tree
 from prefect_lume.bridge.client import open_client, shown, translated
 from prefect_lume.config import Context
-from prefect_lume.errors import ConflictError, InvalidInputError, NotFoundError
+from prefect_lume.errors import (
+    ConfigurationError,
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+    clip,
+)
 from prefect_lume.packages import local_path
 from prefect_lume.registry import ModelDBService, fields
 
@@ -18,6 +24,8 @@ _PAGE: Final = 200
 #: What our fields are called in the tags of a registered model.
 _PREFIX: Final = "lume."
 _UNKNOWN: Final = "unknown"
+#: The tag of a model that tells which version an import made live last.
+_LIVE: Final = "mlflow.live"
 
 
 @dataclass
@@ -87,7 +95,8 @@ def import_mlflow_registry(
         facility: Their facility.
         beampath: Their beam path.
         live_alias: The alias whose version becomes live; without one of that name, the
-            version in the stage ``Production``, if there is one. Empty: none.
+            version in the stage ``Production``, if there is one. Empty: none. What is
+            promoted here later stays live until MLflow names another version.
         dry_run: Whether to write nothing.
         progress: Is told of each registered model, and how many versions are done.
 
@@ -97,9 +106,11 @@ def import_mlflow_registry(
 
     Raises:
         MissingDependencyError: MLflow is not installed.
+        ConfigurationError: The URI is empty, or names a file that is not there.
         NotFoundError: It has no registered model of one of the names.
         StorageError: It, or our registry, cannot be used.
     """
+    _refuse_new_file(tracking_uri)
     client = open_client(tracking_uri)
     registry = context.model_db_service()
     if dry_run:
@@ -111,6 +122,15 @@ def import_mlflow_registry(
             report.models += 1
             _take_over(client, registry, registered, defaults, report, progress)
     return report
+
+
+def _refuse_new_file(tracking_uri: str) -> None:
+    """Refuse a database file that is not there: MLflow would make an empty one."""
+    path = tracking_uri.removeprefix("sqlite:///").partition("?")[0]
+    if tracking_uri.startswith("sqlite:///") and path and not Path(path).exists():
+        raise ConfigurationError(
+            f"There is no file {clip(path)!r} to import from. Correct the tracking URI."
+        )
 
 
 def _registered(client: Any, names: tuple[str, ...]) -> Iterator[Any]:
@@ -286,9 +306,12 @@ def _point(
             if getattr(version, "current_stage", None) == "Production"
         ]
         live = staged[-1] if staged else None
-    if live in numbers:
+    # What somebody promoted here since stays, until MLflow says something else.
+    known = registry.get_model(model_id=model_id).tags.get(_LIVE)
+    if live in numbers and live != known:
         try:
             registry.promote(numbers[live], reason=reason)
+            registry.tag_model(model_id, {_LIVE: live}, reason=reason)
         except ConflictError as error:
             report.refused[f"{registered.name}/{live}"] = str(error)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import numbers
-import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -71,7 +70,8 @@ def log_result(
             run_id = _run(client, document, experiment, run_name)
         if client.get_run(run_id).data.tags.get(_TAG) == document.unique_hash:
             return run_id
-        _log(client, run_id, metrics, params, _tags(document))
+        when = int(document.date_modified.timestamp() * 1000)
+        _log(client, run_id, when, metrics, params, _tags(context, document))
         if client.get_run(run_id).data.tags.get(_OURS):
             client.set_terminated(run_id)
     return run_id
@@ -93,14 +93,14 @@ def _run(client: Any, result: Result, experiment: str, run_name: str | None) -> 
 def _log(
     client: Any,
     run_id: str,
+    when: int,
     metrics: dict[str, float],
     params: dict[str, str],
     tags: dict[str, str],
 ) -> None:
     entities = require("mlflow.entities", "The bridge to MLflow")
-    now = int(time.time() * 1000)
     for some in _portions(metrics, _METRICS):
-        rows = [entities.Metric(name, value, now, 0) for name, value in some]
+        rows = [entities.Metric(name, value, when, 0) for name, value in some]
         client.log_batch(run_id, metrics=rows)
     for some_params in _portions(params, _PARAMS):
         texts = [entities.Param(name, value) for name, value in some_params]
@@ -132,7 +132,10 @@ def _values(result: Result) -> tuple[dict[str, float], dict[str, str]]:
 def _is_number(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return False
-    return not math.isnan(float(value))
+    try:
+        return not math.isnan(float(value))
+    except OverflowError:
+        return False
 
 
 def _once(values: dict[str, Any], key: str, value: Any) -> None:
@@ -157,8 +160,9 @@ def _name(path: str) -> str:
     return known[:_NAME]
 
 
-def _tags(result: Result) -> dict[str, str]:
-    found = {
+def _tags(context: Context, result: Result) -> dict[str, str]:
+    found = _deployment(context, result.deployment_id)
+    found |= {
         _TAG: result.unique_hash,
         "lume.project": result.project_name,
         "lume.result_type": result.type_name,
@@ -166,3 +170,18 @@ def _tags(result: Result) -> dict[str, str]:
         "lume.deployment_id": str(result.deployment_id or ""),
     }
     return {name: value for name, value in found.items() if value}
+
+
+def _deployment(context: Context, number: int | None) -> dict[str, str]:
+    """Return the tags that tell of the deployment, as far as the registry has it."""
+    if number is None:
+        return {}
+    known = context.model_db_service().get_deployments(deployment_id=number)
+    return {
+        name: value
+        for record in known
+        for name, value in (
+            ("lume.deployment_version", record.version),
+            ("lume.deployment_sha256", record.sha256),
+        )
+    }

@@ -16,6 +16,7 @@ from prefect_lume.config import Context
 from prefect_lume.credentials import LumeServices
 from prefect_lume.errors import (
     ConfigurationError,
+    ConnectionFailedError,
     InvalidInputError,
     NotFoundError,
     StorageError,
@@ -107,6 +108,42 @@ def test_importing_again_brings_what_is_new(
     third = import_mlflow_registry(uri, context)
     assert (third.stored, third.present) == (1, 1)
     assert registry.get_live_deployment(1).version == "2"
+
+
+def test_what_is_promoted_here_stays_live(
+    context: Context, mlflow: MlflowClient, uri: str
+) -> None:
+    """Importing again moves "live" only when MLflow's alias has moved since."""
+    mlflow.create_registered_model("a")
+    add(mlflow, "a", "s3://x/1")
+    add(mlflow, "a", "s3://x/2")
+    mlflow.set_registered_model_alias("a", "champion", "1")
+    import_mlflow_registry(uri, context)
+    registry = context.model_db_service()
+    registry.promote(registry.get_deployment(model_id=1, version="2").deployment_id)
+    import_mlflow_registry(uri, context)
+    assert registry.get_live_deployment(1).version == "2"
+    add(mlflow, "a", "s3://x/3")
+    mlflow.set_registered_model_alias("a", "champion", "3")
+    import_mlflow_registry(uri, context)
+    assert registry.get_live_deployment(1).version == "3"
+
+
+def test_no_database_is_made_by_an_import(context: Context, tmp_path: Path) -> None:
+    """A file that is not there is an error, and is not there afterwards."""
+    with pytest.raises(ConfigurationError, match=r"typo\.db"):
+        import_mlflow_registry(f"sqlite:///{tmp_path / 'typo.db'}", context)
+    assert not (tmp_path / "typo.db").exists()
+
+
+def test_nobody_who_answers_is_told_without_a_password(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is not there cannot be reached, whoever asks."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(ConnectionFailedError) as caught:
+        import_mlflow_registry("http://me:s3cret@127.0.0.1:9", context)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_dry_run_writes_nothing(
@@ -204,6 +241,27 @@ def test_a_result_is_logged_once(
     assert run.info.status == "FINISHED"
     assert log_result(reference, uri, context, experiment="new") == run_id
     assert len(mlflow.search_runs([run.info.experiment_id])) == 1
+
+
+def test_a_logged_result_names_its_deployment(
+    context: Context, mlflow: MlflowClient, uri: str
+) -> None:
+    """Version and hash of the deployment are tags; a number too large is left out."""
+    registry = context.model_db_service()
+    model = {"laboratory": "slac", "facility": "lcls", "beampath": "x"}
+    number = registry.store_deployment(
+        model_id=registry.store_model(author="a", description="m", **model),
+        version="0.0.44",
+        source="s3://x",
+        sha256="ab" * 32,
+        package_import_name="m",
+    )
+    outputs = {"y": 1, "large": 10**400}
+    result = Result(project_name="test", deployment_id=number, outputs=outputs)
+    run = mlflow.get_run(log_result(result, uri, context))
+    assert run.data.metrics == {"y": 1.0}
+    assert run.data.tags["lume.deployment_version"] == "0.0.44"
+    assert run.data.tags["lume.deployment_sha256"] == "ab" * 32
 
 
 def test_a_result_is_logged_to_a_run_of_ones_own(
