@@ -120,16 +120,19 @@ def test_the_last_changes_are_told_in_words(registry, page):
     lines = page().split("### Last changes (UTC)\n\n")[1].splitlines()
     told = [line.split("** ", 1)[1].rsplit(", by ", 1)[0] for line in lines]
     assert told == [
-        r"project injector: renamed project\_name: linac → injector",
-        "project linac: created",
-        f"Injector: deployment {second} tagged stage: none → test",
-        f"Injector: alias candidate: none → {second}",
-        f"Injector: rolled back to deployment {first} (1.0), in place of {second}",
-        f"Injector: deployment {second} (2.0) made live, in place of {first}",
-        f"Injector: deployment {second} (2.0) registered",
-        f"Injector: deployment {first} (1.0) made live",
-        f"Injector: deployment {first} (1.0) registered",
-        "Injector: registered",
+        "project injector: project renamed: 'linac' → 'injector'",
+        "project linac: project created",
+        f"Injector: deployment {second} tagged: stage none → 'test'",
+        f"Injector: alias set: candidate none → {second}",
+        (
+            f"Injector: rolled back to deployment {first} (version 1.0), "
+            f"in place of {second}"
+        ),
+        f"Injector: deployment {second} (version 2.0) made live, in place of {first}",
+        f"Injector: deployment {second} (version 2.0) registered",
+        f"Injector: deployment {first} (version 1.0) made live",
+        f"Injector: deployment {first} (version 1.0) registered",
+        "Injector: model registered",
     ]
     assert lines[4].endswith(": diverges")
 
