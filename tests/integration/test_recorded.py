@@ -25,7 +25,7 @@ from prefect_lume.errors import StorageError
 from prefect_lume.pipelines.memory import MemoryPipelineResultsStorage
 from prefect_lume.pipelines.rows import Kind
 from prefect_lume.recorder.api.directory import FlowRunDirectory
-from prefect_lume.recorder.inprocess import tee
+from prefect_lume.recorder.inprocess import course, tee
 from prefect_lume.recorder.inprocess.recording import open_recordings
 from prefect_lume.recorder.service.events import EventReader
 from prefect_lume.recorder.translation.translating import Translator
@@ -187,8 +187,10 @@ class TestComplete:
         statuses = [r.get_status() for r in storage.get_task_results()]
         assert statuses == ["DONE", "DONE"]
 
-    def test_task_runner_elsewhere(self, storage):
+    def test_task_runner_elsewhere(self, storage, monkeypatch):
         """Of tasks that this process hears nothing of, the API tells at the end."""
+        # A server that is busy shows task runs late, and this is not about when.
+        monkeypatch.setattr(course, "LINGER", PATIENCE * 0.8)
 
         class Deaf(ThreadPoolTaskRunner):
             """Says that what it does is not heard here, as Dask's does."""
