@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, urlsplit
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
 
 #: The most bytes of a package that are fetched.
 MOST_BYTES: Final = 2 << 30
-_SECONDS: Final = 60.0
+#: Seconds that the server may be silent, and that the whole may take.
+_SILENCE: Final = 60.0
+_PATIENCE: Final = 3600.0
 _REDIRECTS: Final = 5
+_AS_IT_IS: Final = {"Accept-Encoding": "identity"}
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,199}\Z")
 
 
@@ -43,10 +47,17 @@ def without_secret(uri: str) -> str:
     return parts._replace(netloc=host, query="", fragment="").geturl()
 
 
-def download(uri: str, folder: Path, *, most_bytes: int = MOST_BYTES) -> Path:
+def download(
+    uri: str,
+    folder: Path,
+    *,
+    most_bytes: int = MOST_BYTES,
+    patience: float = _PATIENCE,
+) -> Path:
     """Fetch a package into a folder of its own there, named by its hash.
 
-    Certificates are verified; so many redirects are followed as a release page needs.
+    Certificates are verified, and what begins with ``https`` stays with it; so many
+    redirects are followed as a release page needs.
     The content is written beside its place first, so that no half of a package is
     ever found under its name.
 
@@ -54,6 +65,7 @@ def download(uri: str, folder: Path, *, most_bytes: int = MOST_BYTES) -> Path:
         uri: An ``http`` or ``https`` address of an sdist or wheel.
         folder: Where to keep it.
         most_bytes: How large it may be.
+        patience: Seconds that it may take.
 
     Returns:
         The file: ``<folder>/<sha256>/<name>``.
@@ -77,11 +89,14 @@ def download(uri: str, folder: Path, *, most_bytes: int = MOST_BYTES) -> Path:
         try:
             with (
                 httpx.Client(
-                    follow_redirects=True, max_redirects=_REDIRECTS, timeout=_SECONDS
+                    follow_redirects=True, max_redirects=_REDIRECTS, timeout=_SILENCE
                 ) as client,
-                client.stream("GET", uri) as response,
+                # The bytes of the file itself, whose hash is kept.
+                client.stream("GET", uri, headers=_AS_IT_IS) as response,
             ):
-                _write(response, part, most_bytes, shown)
+                _check(response, shown)
+                limit = time.monotonic() + patience
+                _write(response, part, most_bytes, limit, shown)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise PackageError(
                 f"{shown} cannot be fetched: {clip(type(error).__name__)}. Check the "
@@ -93,12 +108,23 @@ def download(uri: str, folder: Path, *, most_bytes: int = MOST_BYTES) -> Path:
     return target
 
 
-def _write(response: httpx.Response, part: Path, most_bytes: int, shown: str) -> None:
+def _check(response: httpx.Response, shown: str) -> None:
+    schemes = [item.url.scheme for item in (*response.history, response)]
+    if "https" in schemes and "http" in schemes[schemes.index("https") :]:
+        raise PackageError(
+            f"{shown} cannot be fetched: the server leads from https to http, where "
+            f"anybody may change what comes. Give the address of an https server."
+        )
     if response.is_error:
         raise PackageError(
             f"{shown} cannot be fetched: the server answered {response.status_code} "
             f"{response.reason_phrase}. Check the address, or give the path of a copy."
         )
+
+
+def _write(
+    response: httpx.Response, part: Path, most_bytes: int, limit: float, shown: str
+) -> None:
     size = 0
     with part.open("wb") as stream:
         for piece in response.iter_raw():
@@ -107,5 +133,10 @@ def _write(response: httpx.Response, part: Path, most_bytes: int, shown: str) ->
                 raise PackageError(
                     f"{shown} is larger than {most_bytes:,} bytes, the most that is "
                     f"fetched. Fetch it by hand and give the path."
+                )
+            if time.monotonic() > limit:
+                raise PackageError(
+                    f"{shown} takes too long to fetch. Fetch it by hand and give the "
+                    f"path."
                 )
             stream.write(piece)

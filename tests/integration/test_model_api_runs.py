@@ -230,20 +230,21 @@ def test_the_chosen_deployment_is_the_one_that_runs(
     model: Model, release: Release
 ) -> None:
     """By version, number or alias, or the live one; it stays when another goes live."""
-    first = release(aliases=["candidate"])
-    second = release("2.0")
-    assert model.deployment == second
-    assert model.load_deployment("1.0") == first
-    assert model.load_deployment(deployment_id=second.deployment_id) == second
-    assert model.load_deployment(alias="latest") == second
-    assert model.load_deployment() == second
-    assert model.load_deployment(alias="candidate") == first
-    assert model.deployment == first
-    assert model.aliases == {"candidate": first}
+    first = release(aliases=["candidate"]).deployment_id
+    second = release("2.0").deployment_id
+    assert model.deployment.deployment_id == second
+    assert model.load_deployment("1.0").deployment_id == first
+    assert model.load_deployment(deployment_id=second).version == "2.0"
+    assert model.load_deployment(alias="latest").deployment_id == second
+    assert model.load_deployment().deployment_id == second
+    assert model.load_deployment(alias="candidate").deployment_id == first
+    assert model.deployment.deployment_id == first
+    aliases = {name: found.deployment_id for name, found in model.aliases.items()}
+    assert aliases == {"candidate": first}
     value = model.run_and_return(flow_name="scan")
     assert value["version"] == "1.0"
     (result,) = model.get_results()
-    assert result.deployment_id == first.deployment_id
+    assert result.deployment_id == first
     other = Model.get_model(model._context.services, model_id=model.model_id)
     assert other.get_results() == []
     with pytest.raises(PackageError, match=r"uses version 1\.0"):
@@ -252,7 +253,7 @@ def test_the_chosen_deployment_is_the_one_that_runs(
 
 def test_what_cannot_be_loaded_is_named(model: Model, release: Release) -> None:
     """No live one, an unknown one, and two ways to say which are told apart."""
-    with pytest.raises(NotFoundError, match="no deployment"):
+    with pytest.raises(NotFoundError, match="no live deployment"):
         model.load_deployment()
     release(is_live=False)
     with pytest.raises(NotFoundError, match="live"):
