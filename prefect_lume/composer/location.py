@@ -65,12 +65,13 @@ def find_prefect_deployment(
     Raises:
         ObjectNotFound: There is none.
     """
+    flow_name, _, own_name = name.partition("/")
     try:
         return client.read_deployment_by_name(name)
-    except ObjectNotFound:
-        flow_name, _, own_name = name.partition("/")
+    except (ObjectNotFound, ValueError) as error:
+        # The name of a project may have characters that Prefect takes in none.
         if own_name != project_name:
-            raise
+            raise ObjectNotFound(error) from error
         found = client.read_deployments(
             flow_filter=FlowFilter(name=FlowFilterName(any_=[flow_name])),
             deployment_filter=DeploymentFilter(
@@ -79,7 +80,7 @@ def find_prefect_deployment(
             limit=2,
         )
         if len(found) != 1:
-            raise
+            raise ObjectNotFound(error) from error
         return found[0]
 
 

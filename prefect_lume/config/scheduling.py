@@ -9,7 +9,7 @@ from uuid import UUID
 import httpx
 from prefect.client.orchestration import get_client
 
-from prefect_lume.config.tagging import tag, untag
+from prefect_lume.config.tagging import retag, tag, untag
 from prefect_lume.errors import ConnectionFailedError, NotFoundError, clip
 
 if TYPE_CHECKING:
@@ -66,10 +66,9 @@ class SchedulingService:
         """Rename a project in the registry, and its tag on Prefect's objects.
 
         Its flows, the flow-of-flows that they take part in and its history follow. The
-        tag is that of the Prefect deployments of its flows, of which nothing else is
-        touched: these keep their names, by which ``<flow>/<old name>`` goes on to
-        serve a composition. Results and past runs stay under the name that they were
-        made under.
+        tag is that of those Prefect deployments of its flows that have it; nothing else
+        of them is touched. They keep their names, and ``<flow>/<old name>`` goes on to
+        serve a composition. Results and past runs stay under the old name.
 
         Args:
             project_name: The name it has.
@@ -90,7 +89,7 @@ class SchedulingService:
             service.rename_project(project_name, new_name, reason=reason)
         flows = _flow_ids(service, new_name)
         try:
-            return tag(flows, new_name, instead_of=project_name)
+            return retag(flows, project_name, new_name)
         except httpx.HTTPError as error:
             raise _half_way(
                 f"The project {project_name!r} is renamed to {new_name!r} in the "

@@ -19,13 +19,8 @@ if TYPE_CHECKING:
 _PAGE: Final = 100
 
 
-def tag(flow_ids: Iterable[str], name: str, *, instead_of: str | None = None) -> int:
+def tag(flow_ids: Iterable[str], name: str) -> int:
     """Give the Prefect deployments of some flows a tag, where they have it not.
-
-    Args:
-        flow_ids: Prefect's ids of the flows.
-        name: The tag.
-        instead_of: A tag that it takes the place of.
 
     Returns:
         How many were changed.
@@ -33,12 +28,19 @@ def tag(flow_ids: Iterable[str], name: str, *, instead_of: str | None = None) ->
     Raises:
         httpx.HTTPError: Prefect's server cannot be used.
     """
+    return _change(flow_ids, lambda tags: [*tags, name])
 
-    def tagged(tags: list[str]) -> list[str]:
-        new = [name if item == instead_of else item for item in tags]
-        return list(dict.fromkeys([*new, name]))
 
-    return _change(flow_ids, tagged)
+def retag(flow_ids: Iterable[str], old: str, new: str) -> int:
+    """Give the Prefect deployments of some flows that have a tag another one for it.
+
+    Returns:
+        How many were changed.
+
+    Raises:
+        httpx.HTTPError: Prefect's server cannot be used.
+    """
+    return _change(flow_ids, lambda tags: [new if t == old else t for t in tags])
 
 
 def untag(flow_ids: Iterable[str], name: str) -> int:
@@ -61,7 +63,7 @@ def _change(flow_ids: Iterable[str], change: Callable[[list[str]], list[str]]) -
     changed = 0
     with get_client(sync_client=True) as client:
         for deployment in _deployments(client, ids):
-            tags = change(deployment.tags)
+            tags = list(dict.fromkeys(change(deployment.tags)))
             if tags != deployment.tags:
                 client.update_deployment(deployment.id, DeploymentUpdate(tags=tags))
                 changed += 1

@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, delete, func, insert, select, update
 
 from prefect_lume.errors import ConflictError, clip, name_list
 from prefect_lume.registry.ledger import PROJECT, Transaction, now
-from prefect_lume.registry.tables import FLOWS, PROJECTS
+from prefect_lume.registry.tables import FLOWS, PROJECTS, SUBFLOWS
 
 _FIND: Final = select(PROJECTS.c.description).where(
     PROJECTS.c.project_name == bindparam("name")
@@ -38,6 +38,22 @@ _FLOWS_OF: Final = FLOWS.c.project_name == bindparam("name")
 _COUNT_FLOWS: Final = select(func.count()).where(_FLOWS_OF)
 _SOME_FLOWS: Final = select(FLOWS.c.flow_name).where(_FLOWS_OF).limit(50)
 _DELETE: Final = delete(PROJECTS).where(PROJECTS.c.project_name == bindparam("name"))
+
+#: What a mapped parameter calls the project of the flow that it comes from.
+_NAMED: Final = "parent_project_name"
+#: The subflows of every parent that a project's flow takes part in.
+_MAPPED: Final = select(SUBFLOWS.c.id, SUBFLOWS.c.mapped_parameters).where(
+    SUBFLOWS.c.parent_flow_id.in_(
+        select(SUBFLOWS.c.parent_flow_id)
+        .join(FLOWS, FLOWS.c.flow_id == SUBFLOWS.c.flow_id)
+        .where(FLOWS.c.project_name == bindparam("name"))
+    )
+)
+_MAP: Final = (
+    update(SUBFLOWS)
+    .where(SUBFLOWS.c.id == bindparam("row"))
+    .values(mapped_parameters=bindparam("kept"))
+)
 
 
 def store_project(tx: Transaction, project_name: str, description: str) -> str:
@@ -96,6 +112,7 @@ def rename_project(tx: Transaction, project_name: str, new_name: str) -> None:
     }
     tx.connection.execute(_INSERT, new)
     tx.connection.execute(_MOVE_FLOWS, {"old": project_name, "new": new_name})
+    _rename_in_mappings(tx, project_name, new_name)
     tx.connection.execute(_DELETE, old)
     tx.connection.execute(_NAME_HISTORY, {"name": new_name, "id": history_id})
     tx.record(
@@ -105,6 +122,21 @@ def rename_project(tx: Transaction, project_name: str, new_name: str) -> None:
         before={"project_name": project_name},
         after={"project_name": new_name},
     )
+
+
+def _rename_in_mappings(tx: Transaction, old: str, new: str) -> None:
+    """Let mapped parameters that name the project of the flow before them follow."""
+    rows = []
+    for row in tx.connection.execute(_MAPPED, {"name": new}):
+        renamed = {
+            parameter: {**mapped, _NAMED: new}
+            for parameter, mapped in row.mapped_parameters.items()
+            if isinstance(mapped, dict) and mapped.get(_NAMED) == old
+        }
+        if renamed:
+            rows.append({"row": row.id, "kept": {**row.mapped_parameters, **renamed}})
+    if rows:
+        tx.connection.execute(_MAP, rows)
 
 
 def delete_project(tx: Transaction, project_name: str) -> None:
