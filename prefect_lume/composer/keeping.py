@@ -58,14 +58,18 @@ class Noted(dict[str, list[Kept]]):
         self._begun.append(task_name)
         self.setdefault(task_name, [])
 
+    def begun(self, task_name: str) -> int:
+        """Return how many runs of a task began."""
+        return self._begun.count(task_name)
+
     def all_of(self, task_name: str) -> list[Kept] | None:
         """Return where all results of a task are, in the order its runs were made.
 
         Returns:
-            ``None`` if there may be more: of runs that failed, or were cached.
+            ``None`` if not every run that began has one: some failed.
         """
         found = self.get(task_name, [])
-        if not found or len(found) != self._begun.count(task_name):
+        if not found or len(found) != self.begun(task_name):
             return None
         return sorted(found, key=lambda kept: kept.task_run_id or UUID(int=0))
 
@@ -77,6 +81,7 @@ class SubflowResultStore(ResultStore):
     _storage: WritableFileSystem | None = PrivateAttr(default=None)
     _noted: Noted = PrivateAttr(default_factory=Noted)
     _keeps: str = PrivateAttr(default="")
+    _task: Task[..., Any] | None = PrivateAttr(default=None)
 
     @classmethod
     def around(
@@ -102,13 +107,13 @@ class SubflowResultStore(ResultStore):
 
     async def aupdate_for_task(self, task: Task[..., Any]) -> Self:
         """Return the store of a task of the subflow."""
-        return (await super().aupdate_for_task(task))._for(task)
+        return (await super().aupdate_for_task(task))._for(task, self)
 
     def update_for_task(self, task: Task[..., Any], **options: Any) -> Self:
         """Return the store of a task of the subflow."""
         # `_sync`: Prefect's own way to say so, which its types leave out.
         store = super().update_for_task(task, **{**options, "_sync": True})
-        return cast("Self", store)._for(task)
+        return cast("Self", store)._for(task, self)
 
     def update_for_flow(self, flow: Flow[..., Any], **options: Any) -> Self:
         """Return the store of a flow called in the subflow: nothing is kept there."""
@@ -117,9 +122,12 @@ class SubflowResultStore(ResultStore):
         inner._kept_tasks = frozenset()
         return inner
 
-    def _for(self, task: Task[..., Any]) -> Self:
+    def _for(self, task: Task[..., Any], before: Self) -> Self:
         self._keeps = task.name if task.name in self._kept_tasks else ""
-        self._noted.begin(task.name)
+        self._task = task
+        if before._task is not task:
+            # Prefect asks again within a run, and at each of its attempts.
+            self._noted.begin(task.name)
         if self._keeps and task.result_serializer is None:
             self.serializer = LumeSerializer()
         if self._keeps and task.result_storage is None and self._storage is not None:
@@ -141,6 +149,20 @@ class SubflowResultStore(ResultStore):
         self._note(record.metadata)
         if not by_prefect:
             self._write(record)
+        return record
+
+    def read(self, key: str, holder: str | None = None) -> ResultRecord[Any]:
+        """Read the result of a task that is not run, as it is cached."""
+        record = super().read(key, holder)
+        if self._keeps:
+            self._note(record.metadata)
+        return record
+
+    async def aread(self, key: str, holder: str | None = None) -> ResultRecord[Any]:
+        """Read the result of a task that is not run, as it is cached."""
+        record = await super().aread(key, holder)
+        if self._keeps:
+            self._note(record.metadata)
         return record
 
     def _note(self, metadata: ResultRecordMetadata) -> None:

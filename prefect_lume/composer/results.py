@@ -87,15 +87,9 @@ def all_returned(run: FlowRun, task_name: str, noted: Noted | None = None) -> li
     here = noted.all_of(task_name) if noted is not None else None
     if here is not None:
         return [_value(kept, what) for kept in here]
-    patience = _LESS_PATIENCE if noted is not None else _PATIENCE
-    least = len(noted.get(task_name, [])) if noted is not None else 0
-    done, runs = _completed(run, task_name, patience, least=least, every=True)
-    if len(done) < least:
-        raise ConnectionFailedError(
-            f"The task {task_name!r} completed {least} times, of which Prefect's "
-            f"server shows {len(done)} after {patience:.0f} seconds: it is behind. "
-            f"Ask again later."
-        )
+    begun = noted.begun(task_name) if noted is not None else 0
+    patience = _LESS_PATIENCE if noted is not None and not begun else _PATIENCE
+    done, runs = _completed(run, task_name, patience, begun=begun, every=True)
     if not done:
         raise NotFoundError(
             "completed run of the task",
@@ -146,7 +140,7 @@ def _completed(
     task_name: str,
     patience: float,
     *,
-    least: int = 1,
+    begun: int = 0,
     every: bool = False,
 ) -> tuple[list[TaskRun], list[TaskRun]]:
     """Wait for the API to show a task, and return its completed runs, and all runs.
@@ -155,8 +149,11 @@ def _completed(
         run: The completed flow run.
         task_name: The task.
         patience: Seconds that the API may take.
-        least: How many completed runs of the task there are at least.
-        every: Whether to wait until no more runs come to light.
+        begun: How many runs of the task there are, if that is known.
+        every: Whether to wait for all of them, or until no more come to light.
+
+    Raises:
+        ConnectionFailedError: The API does not show all that are known.
     """
     deadline = time.monotonic() + patience
     calm_since, shown = time.monotonic(), -1
@@ -167,11 +164,17 @@ def _completed(
         named = _named(runs, task_name)
         done = [item for item in named if item.state and item.state.is_completed()]
         settled = all(item.state and item.state.is_final() for item in runs)
-        enough = bool(done) and len(done) >= least
         calm = bool(runs) and settled and time.monotonic() - calm_since > _CALM
-        if every:
-            calm = calm and len(done) >= least
-        if (settled and enough and not every) or calm or time.monotonic() > deadline:
+        late = time.monotonic() > deadline
+        if every and begun:
+            calm = settled and len(named) >= begun
+            if late and not calm:
+                raise ConnectionFailedError(
+                    f"The task {task_name!r} ran {begun} times, of which Prefect's "
+                    f"server shows {len(done)} as completed after {patience:.0f} "
+                    f"seconds: it is behind. Ask again later."
+                )
+        if (settled and done and not every) or calm or late:
             return done, runs
         # Task runs reach the API asynchronously, after the flow run has ended.
         time.sleep(_PAUSE)
