@@ -159,11 +159,11 @@ def _completed(
     calm_since, shown = time.monotonic(), -1
     while True:
         runs = _task_runs(run.id)
-        if len(runs) != shown:
-            calm_since, shown = time.monotonic(), len(runs)
         named = _named(runs, task_name)
         done = [item for item in named if item.state and item.state.is_completed()]
         settled = all(item.state and item.state.is_final() for item in runs)
+        if len(runs) != shown or not settled:
+            calm_since, shown = time.monotonic(), len(runs)
         calm = bool(runs) and settled and time.monotonic() - calm_since > _CALM
         late = time.monotonic() > deadline
         if every and begun:

@@ -1,5 +1,7 @@
 """Tasks that register models and deployments."""
 
+from collections.abc import Mapping, Sequence
+
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -56,18 +58,29 @@ def register_deployment(
     image: str | None = None,
     asset_dir: str | None = None,
     is_live: bool = True,
+    description: str = "",
+    tags: Mapping[str, str] | None = None,
+    aliases: Sequence[str] = (),
+    parent_deployment_id: int | None = None,
+    reason: str = "",
     services: LumeServices | str | None = None,
 ) -> int:
     """Register a version of a model from its package, with the package's flows.
 
     Args:
-        source_path: An sdist, a wheel or a source directory. It is read, never run.
+        source_path: An sdist, a wheel or a source directory, or the `http(s)` address
+            of an sdist or wheel. It is read, never run.
         model_id: The model, as `register_model` returned it.
         project_name: The project of the package's flows; created if it is new.
         project_description: What the project is about; empty keeps the one it has.
         image: Container image; by default the package's own `IMAGE`.
         asset_dir: Folder of the files that the model imports, if any.
         is_live: Whether this version becomes the model's live one.
+        description: What is to be said of this release.
+        tags: Key → value, what else to note of it.
+        aliases: Names that point at it from now on, for example `candidate`.
+        parent_deployment_id: The deployment that it was made from.
+        reason: Why, for the history.
         services: The services Block, its name, or nothing for the default.
 
     Returns:
@@ -88,5 +101,10 @@ def register_deployment(
         image=image,
         asset_dir=asset_dir,
         is_live=is_live,
+        description=description,
+        tags=tags,
+        aliases=aliases,
+        parent_deployment_id=parent_deployment_id,
+        reason=reason,
     )
     return deployment.deployment_id

@@ -17,15 +17,17 @@ from prefect import flow, get_client, task
 from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.exceptions import Abort, CancelledRun
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelled, Cancelling
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
+from prefect.testing.utilities import prefect_test_harness
 
 from prefect_lume import recorded
 from prefect_lume.errors import StorageError
 from prefect_lume.pipelines.memory import MemoryPipelineResultsStorage
 from prefect_lume.pipelines.rows import Kind
 from prefect_lume.recorder.api.directory import FlowRunDirectory
-from prefect_lume.recorder.inprocess import course, tee
+from prefect_lume.recorder.inprocess import tee
 from prefect_lume.recorder.inprocess.recording import open_recordings
 from prefect_lume.recorder.service.events import EventReader
 from prefect_lume.recorder.translation.translating import Translator
@@ -56,6 +58,13 @@ def _nothing_left():
 
 
 @pytest.fixture
+def own_server():
+    """A Prefect server that no other test keeps busy, and that keeps no other busy."""
+    with prefect_test_harness(server_startup_timeout=PATIENCE):
+        yield PREFECT_API_URL.value()
+
+
+@pytest.fixture
 def storage():
     """A storage in memory."""
     return MemoryPipelineResultsStorage()
@@ -81,9 +90,9 @@ def rows(storage, *, without=()):
     }
 
 
-@pytest.mark.usefixtures("prefect_server")
-class TestComplete:
-    """Nothing is missing."""
+@pytest.mark.usefixtures("own_server")
+class TestTasks:
+    """Nothing is missing, however many task runs there are and wherever they run."""
 
     def test_three_runs_of_a_thousand_tasks(self, storage):
         """3,000 of 3,000 changes are recorded, with the objects of the `.map`."""
@@ -109,6 +118,32 @@ class TestComplete:
             assert execution.get_status() == "DONE"
             names = [state.state_name for state in execution.get_states()]
             assert names == ["Pending", "Running", "Completed"]
+
+    def test_task_runner_elsewhere(self, storage):
+        """Of tasks that this process hears nothing of, the API tells at the end."""
+
+        class Deaf(ThreadPoolTaskRunner):
+            """Says that what it does is not heard here, as Dask's does."""
+
+        elsewhere = type("Elsewhere", (Deaf,), {})
+
+        @recorded(storage=storage)
+        @flow(task_runner=elsewhere())
+        def remote():
+            with unheard():
+                return plus.map([1, 2]).result()
+
+        assert remote() == [2, 3]
+        # The flow waits for the server for a limited time only; the recording goes on.
+        _wait_for(lambda: not open_recordings())
+        results = storage.get_task_results()
+        assert sorted(r.get_task_object() for r in results) == [1, 2]
+        assert {r.get_status() for r in results} == {"DONE"}
+
+
+@pytest.mark.usefixtures("prefect_server")
+class TestComplete:
+    """Nothing is missing of flows below flows."""
 
     def test_async_flow_with_concurrent_runs(self, storage):
         """Runs of one async flow side by side are each recorded as their own."""
@@ -186,29 +221,6 @@ class TestComplete:
         hasty()
         statuses = [r.get_status() for r in storage.get_task_results()]
         assert statuses == ["DONE", "DONE"]
-
-    def test_task_runner_elsewhere(self, storage, monkeypatch):
-        """Of tasks that this process hears nothing of, the API tells at the end."""
-        # A server that is busy shows task runs late, and this is not about when.
-        monkeypatch.setattr(course, "LINGER", PATIENCE * 0.8)
-
-        class Deaf(ThreadPoolTaskRunner):
-            """Says that what it does is not heard here, as Dask's does."""
-
-        elsewhere = type("Elsewhere", (Deaf,), {})
-
-        @recorded(storage=storage)
-        @flow(task_runner=elsewhere())
-        def remote():
-            with unheard():
-                return plus.map([1, 2]).result()
-
-        assert remote() == [2, 3]
-        # The flow waits for the server for a limited time only; the recording goes on.
-        _wait_for(lambda: not open_recordings())
-        results = storage.get_task_results()
-        assert sorted(r.get_task_object() for r in results) == [1, 2]
-        assert {r.get_status() for r in results} == {"DONE"}
 
 
 def _wait_for(done):
@@ -549,11 +561,11 @@ class TestElsewhere:
         assert objects == {0: 1e-9, 1: 2e-9, 2: 4e-9, None: None}
         assert task_changes(storage) == 12
 
-    def test_processes(self, tmp_path, monkeypatch, prefect_server):
+    def test_processes(self, tmp_path, monkeypatch, own_server):
         """What tasks in other processes do is recorded, with their objects."""
         script = tmp_path / "in_processes.py"
         script.write_text(IN_PROCESSES)
-        self.run(tmp_path, str(script), PREFECT_API_URL=prefect_server)
+        self.run(tmp_path, str(script), PREFECT_API_URL=own_server)
         storage = self.embedded(tmp_path, monkeypatch)
         found = {r.get_task_object(): r for r in storage.get_task_results()}
         assert sorted(found) == [1, 2, 3]

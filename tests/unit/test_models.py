@@ -140,6 +140,10 @@ def test_tasks_register_in_a_flow(services, package):
             model_id,
             "fresh",
             project_description="made by the task",
+            description="as measured",
+            tags={"stage": "test"},
+            aliases=["candidate"],
+            reason="first",
             services=services,
         )
 
@@ -148,6 +152,13 @@ def test_tasks_register_in_a_flow(services, package):
     assert registry.get_project("fresh").description == "made by the task"
     deployment = registry.get_deployment(deployment_id=deployment_id)
     assert deployment.model.author == "Jackie Garrahan"
+    assert deployment.description == "as measured"
+    assert deployment.tags == {"stage": "test"}
+    assert deployment.aliases == ("candidate",)
+    (event,) = registry.get_history(
+        deployment_id=deployment_id, kind="deployment.stored"
+    )
+    assert event.reason == "first"
     assert {flow.flow_name for flow in registry.get_flows(project_name="fresh")} == {
         "generate",
         "transport",
