@@ -6,7 +6,7 @@ import click
 
 from prefect_lume.cli.db.changing import downgrade, upgrade
 from prefect_lume.cli.db.looking import check, current
-from prefect_lume.cli.db.printing import diagram, schema
+from prefect_lume.cli.db.printing import diagram, grants, schema
 
 
 @click.group("db")
@@ -14,5 +14,5 @@ def command() -> None:
     """Create or upgrade the SQL database's tables."""
 
 
-for _subcommand in (check, current, diagram, downgrade, schema, upgrade):
+for _subcommand in (check, current, diagram, downgrade, grants, schema, upgrade):
     command.add_command(_subcommand)

@@ -1,4 +1,4 @@
-"""``prefect-lume db schema`` and ``diagram``: from the code; no database is asked."""
+"""``db schema``, ``grants`` and ``diagram``: from the code; no database is asked."""
 
 from __future__ import annotations
 
@@ -10,10 +10,21 @@ import click
 from prefect_lume import migrations
 from prefect_lume.errors import InvalidInputError
 from prefect_lume.migrations import diagram as drawing
+from prefect_lume.migrations import grants as granting
+from prefect_lume.migrations.grants import DIALECTS as USERS_IN
+from prefect_lume.migrations.grants import ROLES, Role
 
 _HEADER: Final = """\
 -- The tables of prefect-lume at revision {head}, for {dialect}.
 -- Made by: prefect-lume db schema --dialect {dialect}
+
+"""
+
+_GRANTS: Final = """\
+-- What a {role} of the registry may do, at revision {head} of the tables.
+-- To be run by the owner, also again after each `prefect-lume db upgrade`; and before,
+-- with a password of your own, to make the user:
+--   {create}
 
 """
 
@@ -38,6 +49,58 @@ def schema(dialect: str, output: Path | None) -> None:
     """Print the SQL that creates all tables in an empty database."""
     header = _HEADER.format(head=migrations.head(), dialect=dialect)
     _give(header + migrations.script(dialect).strip() + "\n", output)
+
+
+@click.command("grants")
+@click.argument("role", type=click.Choice(ROLES))
+@click.option(
+    "--dialect",
+    type=click.Choice(USERS_IN),
+    required=True,
+    help="The kind of database.",
+)
+@click.option("--user", metavar="NAME", help="The user. Default: lume_<role>.")
+@click.option(
+    "--host",
+    default="%",
+    show_default=True,
+    help="MySQL, MariaDB: where the user comes from.",
+)
+@click.option(
+    "--database",
+    metavar="NAME",
+    default="lume",
+    show_default=True,
+    help="MySQL, MariaDB: the database with the tables.",
+)
+@click.option(
+    "--schema",
+    metavar="NAME",
+    default="public",
+    show_default=True,
+    help="PostgreSQL: the schema with the tables.",
+)
+@_output
+def grants(
+    role: Role,
+    dialect: str,
+    user: str | None,
+    host: str,
+    database: str,
+    schema: str,
+    output: Path | None,
+) -> None:
+    """Print the SQL that gives a user the rights of a ROLE in the registry.
+
+    A reader may read; a registrar may register, promote, name and describe, and
+    delete nothing.
+    """
+    made = granting.grants(
+        role, dialect, user=user, host=host, database=database, schema=schema
+    )
+    create = granting.create_user(role, dialect, user=user, host=host)
+    header = _GRANTS.format(role=role, head=migrations.head(), create=create)
+    _give(header + made, output)
 
 
 @click.command("diagram")

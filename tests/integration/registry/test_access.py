@@ -17,6 +17,7 @@ from sqlalchemy import URL, Engine, make_url, text
 
 from prefect_lume import migrations
 from prefect_lume.errors import LumeError, PermissionDeniedError
+from prefect_lume.migrations.grants import Role, create_user, grants
 from prefect_lume.registry import ModelDBService
 from prefect_lume.registry.tables import metadata
 from prefect_lume.storage.sql import get_engine, translated
@@ -42,23 +43,16 @@ CHANGEABLE = {
 }
 
 
-def statements(role: str, backend: str) -> list[str]:
-    """Return the SQL of the page by which a user of a role is made."""
-    section = PAGE.read_text("utf-8").split(f"\n## The {role}\n")[1].split("\n## ")[0]
-    kind = "PostgreSQL" if backend == "postgresql" else "MySQL and MariaDB"
-    found = re.search(rf"On {kind}:\n\n```sql\n(.*?)```", section, re.DOTALL)
-    assert found is not None
-    return [part.strip() for part in found[1].split(";") if part.strip()]
-
-
 def revocations(backend: str, name: str) -> list[str]:
+    """Return the SQL that removes a user whose name has an apostrophe."""
     if backend != "postgresql":
-        return [f"DROP USER '{name}'@'%'"]
+        doubled = name.replace("'", "''")
+        return [f"DROP USER '{doubled}'@'%'"]
     return [
-        f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {name}",
-        f"REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM {name}",
-        f"REVOKE ALL ON SCHEMA public FROM {name}",
-        f"DROP ROLE {name}",
+        f'REVOKE ALL ON ALL TABLES IN SCHEMA public FROM "{name}"',
+        f'REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM "{name}"',
+        f'REVOKE ALL ON SCHEMA public FROM "{name}"',
+        f'DROP ROLE "{name}"',
     ]
 
 
@@ -69,19 +63,16 @@ def run(engine: Engine, parts: list[str]) -> None:
 
 
 @contextmanager
-def user_of(engine: Engine, role: str) -> Iterator[URL]:
-    """Make the user that the page describes, and yield the URL to log in by."""
+def user_of(engine: Engine, role: Role) -> Iterator[URL]:
+    """Make a user of a role, and yield the URL to log in by."""
     parsed, backend = engine.url, engine.url.get_backend_name()
     if backend == "sqlite":
         yield make_url(f"sqlite:///file:{parsed.database}?mode=ro&uri=true")
         return
-    name, password = f"{role}_{secrets.token_hex(4)}", secrets.token_hex(8)
-    told = [
-        re.sub(r"\blume\.", f"`{parsed.database}`.", part)
-        .replace(f"lume_{role}", name)
-        .replace("<password>", password)
-        for part in statements(role, backend)
-    ]
+    name, password = f"{role}'s {secrets.token_hex(4)}", secrets.token_hex(8)
+    made = create_user(role, backend, user=name).replace("<password>", password)
+    granted = grants(role, backend, user=name, database=str(parsed.database))
+    told = [part.strip() for part in f"{made}{granted}".split(";") if part.strip()]
     run(engine, told)
     url = parsed.set(username=name, password=password)
     try:

@@ -159,6 +159,22 @@ def test_dry_run_of_nothing_says_so(url):
     assert outcome.output.splitlines()[1:] == ["-- Nothing to do."]
 
 
+def test_grants_hold_no_password_and_tell_how_to_make_the_user(tmp_path):
+    """Printed or written; what is no statement is a comment."""
+    options = ("registrar", "--dialect", "mysql", "--user", "ci", "--database", "beam")
+    outcome = run("grants", *options)
+    assert outcome.exit_code == 0
+    lines = outcome.output.splitlines()
+    assert "--   CREATE USER 'ci'@'%' IDENTIFIED BY '<password>';" in lines
+    assert "GRANT SELECT ON beam.lume_schema_version TO 'ci'@'%';" in lines
+    assert run("grants", *options, "--output", tmp_path / "ci.sql").output == ""
+    assert (tmp_path / "ci.sql").read_text() == outcome.output
+    assert run("grants", "reader", "--dialect", "sqlite").exit_code == 2
+    wrong = run("grants", "reader", "--dialect", "mysql", "--user", "a\nb")
+    assert wrong.exit_code == 1
+    assert "The user is 'a\\nb'" in wrong.output
+
+
 def test_output_that_cannot_be_written_is_an_error(tmp_path):
     """The file is named, with the reason."""
     outcome = run("schema", "--dialect", "sqlite", "--output", tmp_path / "no" / "x")
