@@ -135,7 +135,7 @@ def test_errors_are_one_message_and_change_nothing(service, tmp_path, arguments,
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"a": 1,}', "line 1, column 9"),
+        ('{"a": 1 "b"}', "line 1, column 9"),
         ("{'a': 1}", "double quotes"),
         ('{"a":\n  1\n "b"}', "line 3, column 2"),
         ('{"a": NaN}', "NaN is not JSON"),
