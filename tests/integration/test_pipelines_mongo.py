@@ -27,14 +27,14 @@ from prefect_lume.pipelines.mongo import MongoPipelineResultsStorage
 from prefect_lume.testing.pipelines_generated import History
 
 storage = MongoPipelineResultsStorage(uri=sys.argv[1])
-rng = random.Random(int(sys.argv[2]))
+rng, seeds = random.Random(int(sys.argv[2])), range(int(sys.argv[3]), int(sys.argv[4]))
 while True:
-    seed = rng.randrange(int(sys.argv[3]))
+    seed = rng.choice(seeds)
     for batch in History(seed).rearranged(rng.randrange(10**6)):
         storage.record(batch)
         print("recorded", flush=True)
     if rng.random() < 0.1:
-        storage.remove([History(rng.randrange(int(sys.argv[3]))).run_id])
+        storage.remove([History(rng.choice(seeds)).run_id])
 """
 
 
@@ -117,19 +117,38 @@ def test_threads_may_record_the_same_run(storage, database):
     assert leftovers(database) == [0, 0]
 
 
+def stop_while_writing(child, database, pauses):
+    """Stop a process amid a write, if one is met in two seconds of trying.
+
+    What is pending while nobody goes on is what the process left.
+    """
+    deadline = time.monotonic() + 2.0
+    while True:
+        child.send_signal(signal.SIGSTOP)
+        if leftovers(database)[0] or time.monotonic() > deadline:
+            return
+        child.send_signal(signal.SIGCONT)
+        time.sleep(pauses.uniform(0.0, 0.03))
+
+
 def test_recorders_may_be_killed_at_any_time(mongodb_url, storage, database):
     """Recorders of the same runs are killed 24 times: recorded again, all is right."""
-    seeds, rng, pending = range(8), random.Random(7), 0
+    seeds, rng, pending = range(38), random.Random(7), 0
     storage.count_states()  # Makes the collections, which takes a while.
     for number in range(16):
-        command = [sys.executable, "-c", CHILD, mongodb_url, str(number), "8"]
+        # Some runs are new each time: what is there already is not written again.
+        first, last = str(2 * number), str(2 * number + 8)
+        command = [sys.executable, "-c", CHILD, mongodb_url, str(number), first, last]
         children = [
             subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             for _ in range(1 + number % 2)
         ]
         for child in children:
             assert child.stdout.readline() == "recorded\n"
-        time.sleep(rng.uniform(0.1, 0.7))
+        if number % 2:
+            time.sleep(rng.uniform(0.1, 0.7))
+        else:
+            stop_while_writing(children[0], database, rng)
         for child in children:
             os.kill(child.pid, signal.SIGKILL)
         for child in children:
@@ -148,7 +167,7 @@ def test_a_recorder_that_was_stopped_overwrites_nothing(mongodb_url, storage, da
     """Recorders that stand still while others go on leave nothing stale behind."""
     seeds, rng = range(3), random.Random(3)
     storage.count_states()
-    command = [sys.executable, "-c", CHILD, mongodb_url, "1", "3"]
+    command = [sys.executable, "-c", CHILD, mongodb_url, "1", "0", "3"]
     children = [
         subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]

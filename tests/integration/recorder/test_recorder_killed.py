@@ -170,6 +170,7 @@ def test_two_recorders_one_of_them_in_disorder_make_the_same_rows(
         mixed = disorder.sample(events, len(events))
         for start in range(0, len(mixed), 250):
             lab.post(prefect_api_url, mixed[start : start + 250])
+            lab.wait_for(lambda: one.statistics.closed + other.statistics.closed > 0)
             time.sleep(1.0)
         lab.wait_for(lambda: recorded() == expected)
         time.sleep(1.0)
