@@ -395,7 +395,7 @@ class Watch:
     def __init__(self) -> None:
         self.events: list[str] = []
         self.on = False
-        # Python 3.13 imports a hash when it is first seeded with text: no decoder did it.
+        # Python 3.13 imports a hash when first seeded with text: that is ours.
         random.Random("text")
         self.modules = set(sys.modules)
         sys.addaudithook(self._hook)
