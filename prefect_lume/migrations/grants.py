@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Literal, TypeAlias, get_args
 
-from sqlalchemy import Dialect, Table
+from sqlalchemy import Dialect
 from sqlalchemy.dialects import mysql, postgresql
 from sqlalchemy.sql.compiler import IdentifierPreparer
 
@@ -179,13 +179,14 @@ class _PostgreSQL:
         """Yield the statements, in parts that may stand on lines of their own."""
         yield [f"GRANT USAGE ON SCHEMA {self._schema}", self._to]
         yield ["GRANT SELECT", f"ON {self._schema}.{VERSION_TABLE}", self._to]
-        numbered: list[Table] = []
+        sequences: list[str] = []
         for table, columns in CHANGEABLE.items():
             name = f"{self._schema}.{self._quote(table)}"
             yield [_may(columns), f"ON {name}", self._to]
-            if metadata.tables[table].autoincrement_column is not None:
-                numbered.append(metadata.tables[table])
-        sequences = [f"{self._schema}.{_sequence(table)}" for table in numbered]
+            number = metadata.tables[table].autoincrement_column
+            if number is not None:
+                # As PostgreSQL itself names it.
+                sequences.append(f"{self._schema}.{table}_{number.name}_seq")
         listed = [f"{name}," for name in sequences[:-1]] + sequences[-1:]
         yield ["GRANT USAGE ON SEQUENCE", *listed, self._to]
 
@@ -193,13 +194,6 @@ class _PostgreSQL:
 def _may(columns: Sequence[str]) -> str:
     update = f", UPDATE ({', '.join(columns)})" if columns else ""
     return f"GRANT SELECT, INSERT{update}"
-
-
-def _sequence(table: Table) -> str:
-    """Return the name that PostgreSQL gives to the sequence of a table's numbers."""
-    column = table.autoincrement_column
-    assert column is not None
-    return f"{table.name}_{column.name}_seq"
 
 
 def _text(value: str) -> str:

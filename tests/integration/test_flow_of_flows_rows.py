@@ -161,29 +161,16 @@ def _ordered(spec: FlowOfFlowsSpec) -> dict[str, object]:
     return mapping
 
 
-@pytest.mark.parametrize("context", ["sqlite"], indirect=True)
-def test_rows_are_the_composition(context: Context) -> None:
+@pytest.mark.parametrize("context", DATABASES, indirect=True)
+def test_rows_are_the_composition(
+    context: Context, request: pytest.FixtureRequest
+) -> None:
     """Positions, repeats, mappings of all kinds, odd constants, labels: all is back."""
+    on_sqlite = request.node.callspec.params["context"] == "sqlite"
 
     @settings(
         deadline=None,
-        max_examples=150,
-        suppress_health_check=[HealthCheck.too_slow],
-    )
-    @given(specs())
-    def example(spec: FlowOfFlowsSpec) -> None:
-        there_and_back(context, spec)
-
-    example()
-
-
-@pytest.mark.parametrize("context", DATABASES[1:], indirect=True)
-def test_rows_are_the_composition_on_servers(context: Context) -> None:
-    """The same on MySQL, MariaDB and PostgreSQL, with fewer examples."""
-
-    @settings(
-        deadline=None,
-        max_examples=20,
+        max_examples=150 if on_sqlite else 20,
         suppress_health_check=[HealthCheck.too_slow],
     )
     @given(specs())
