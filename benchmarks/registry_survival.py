@@ -50,6 +50,8 @@ NAMES = ("mariadb", "postgresql", "sqlite")
 READERS = 2
 #: What a call may raise while a server dies and comes back.
 ALLOWED = {"StorageError", "ConnectionFailedError"}
+#: How the log says that a call ended.
+ENDS = ("done", "failed", "unchanged")
 #: Seconds that are waited for something that must come.
 PATIENCE = 240.0
 
@@ -77,17 +79,22 @@ def promote(
     """Promote deployments in turn, and log what came of each call."""
     registry, log = ModelDBService(get_engine(url), actor=path.name), Log(path)
     begin.wait(PATIENCE)
-    count = tries = 0
+    count = tries = turn = 0
     while not end.is_set() and (not most or count < most):
         tries += 1
-        number, reason = numbers[count % 2], f"{os.getpid()}:{tries}"
+        number, reason = numbers[turn % 2], f"{os.getpid()}:{tries}"
         log.write(tried=reason)
         try:
             event = registry.promote(number, reason=reason)
         except LumeError as error:
             log.write(failed=reason, error=type(error).__name__, message=str(error))
             continue
-        assert event is not None, "nobody else promotes this deployment"
+        turn += 1
+        if event is None:
+            # It was live already, which only who had these before, and was killed, can
+            # have caused.
+            log.write(unchanged=reason, first=tries == 1)
+            continue
         log.write(done=reason, number=event.number, deployment=event.deployment_id)
         count += 1
 
@@ -104,7 +111,10 @@ def look(url: str, path: Path, model: int, end: Signal) -> None:
     )
     count = 0
     seen = set()
-    while not end.is_set():
+    ending = False
+    while not ending:
+        # Once more after the end.
+        ending = end.is_set()
         try:
             with translated(engine), engine.connect() as connection:
                 rows = connection.execute(what).all()
@@ -119,6 +129,8 @@ def look(url: str, path: Path, model: int, end: Signal) -> None:
         if [flow.flow_name for flow in live.flows] != ["track"]:
             log.write(problem=f"{live.deployment_id} was live without its flow")
         seen.add(rows[0].deployment_id if rows else None)
+        if count == 1:
+            log.write(ready=True)
     log.write(looks=count, seen=len(seen))
 
 
@@ -177,9 +189,10 @@ class Crowd:
             for n in range(options.processes)
         ]
         registry.store_project("survival")
-        last = self._numbers[-1][-1]
+        # Live at first, and never again: whoever looks to the end sees a change.
+        first = self._store(registry, "first")
         registry.store_flow(
-            flow_id="t", flow_name="track", project_name="survival", deployment_id=last
+            flow_id="t", flow_name="track", project_name="survival", deployment_id=first
         )
         # A child must not use what its parent has opened.
         registry.close()
@@ -229,6 +242,7 @@ class Crowd:
     def run(self, server: OwnServer | None, report: Report) -> None:
         """Let them work, and kill in between."""
         options = self._options
+        self._wait_for_readers()
         start = time.monotonic()
         self._begin.set()
         for kill in range(1, options.kills + 1):
@@ -249,6 +263,14 @@ class Crowd:
         self._wait(start, 1.0)
         report.seconds = time.monotonic() - start
         report.promotions = self.done()
+
+    def _wait_for_readers(self) -> None:
+        logs = [self._folder / f"reader-{n}.log" for n in range(READERS)]
+        deadline = time.monotonic() + PATIENCE
+        while not all(any("ready" in e for e in entries(log)) for log in logs):
+            if time.monotonic() > deadline:
+                raise TimeoutError("The readers did not look even once.")
+            time.sleep(0.01)
 
     def _is_working(self) -> bool:
         return any(process.is_alive() for process in self.writers)
@@ -316,17 +338,29 @@ def _compare(crowd: Crowd, events: tuple[RegistryEvent, ...], report: Report) ->
                 report.problems.append(clip(entry["message"]))
             if told[entry["failed"]]:
                 report.problems.append(f"{entry['failed']} raised, and happened")
+        elif "unchanged" in entry:
+            _compare_unchanged(path, entry, told, report)
         elif "done" in entry:
             each[path.stem.split("-")[1]] += 1
             _compare_one(entry, told, by_reason, report)
     report.fewest, report.most = min(each.values()), max(each.values())
     tried = {entry["tried"] for _, entry in logged if "tried" in entry}
-    ended = {entry.get("done") or entry.get("failed") for _, entry in logged}
+    ended = {entry.get(how) for _, entry in logged for how in ENDS}
     if any(count > 1 for count in told.values()) or not set(told) <= tried:
         report.problems.append("the history has events that nobody caused")
     # Of a writer that was killed, one call is open: it may have happened, once.
     if len(tried - ended) > report.kills:
         report.problems.append("calls did not end")
+
+
+def _compare_unchanged(
+    path: Path, entry: dict[str, Any], told: Counter[str], report: Report
+) -> None:
+    reason = entry["unchanged"]
+    if told[reason]:
+        report.problems.append(f"{reason} changed nothing, and is there")
+    if path.stem.endswith("-0") or not entry["first"]:
+        report.problems.append(f"{reason} changed nothing, though nobody was killed")
 
 
 def _compare_one(
