@@ -24,7 +24,7 @@ from _services.base import Database, Machine, Service
 from _services.cache import Cache, default_root
 from _services.debian import Apt, Host, Sid
 from _services.mongodb import MongoDB
-from _services.mysql import MariaDB
+from _services.mysql import MariaDB, MySQL
 from _services.postgres import DocumentDB, PostgreSQL
 
 DATABASE = "survival"
@@ -33,6 +33,7 @@ DATABASE = "survival"
 SERVERS: dict[str, tuple[tuple[type[Service], ...], type[Service]]] = {
     "postgresql": ((PostgreSQL,), PostgreSQL),
     "mariadb": ((MariaDB,), MariaDB),
+    "mysql": ((MySQL,), MySQL),
     "mongodb": ((DocumentDB, MongoDB), DocumentDB),
     "ferretdb": ((DocumentDB, MongoDB), MongoDB),
 }
@@ -105,6 +106,7 @@ def available(name: str) -> str:
     needed = {
         PostgreSQL: any(Path("/usr/lib/postgresql").glob("*/bin/postgres")),
         MariaDB: Path("/usr/sbin/mariadbd").is_file(),
+        MySQL: (shared / "sid").is_dir(),
         DocumentDB: (shared / "sid").is_dir(),
         MongoDB: any((shared / "bin").glob("ferretdb-*")),
     }

@@ -1,6 +1,6 @@
 """Many processes promote deployments of one model: two live, none live, a gap?
 
-    python benchmarks/registry_survival.py mariadb postgresql sqlite
+    python benchmarks/registry_survival.py mariadb mysql postgresql sqlite
     python benchmarks/registry_survival.py mariadb postgresql --kills 3
     python benchmarks/registry_survival.py --url URL --processes 6 --promotions 25
 
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -46,7 +47,7 @@ from prefect_lume.registry.records import RegistryEvent
 from prefect_lume.registry.tables import DEPLOYMENTS, FLOWS, MODELS
 from prefect_lume.storage.sql import get_engine, read_only, safe_url, translated
 
-NAMES = ("mariadb", "postgresql", "sqlite")
+NAMES = ("mariadb", "mysql", "postgresql", "sqlite")
 READERS = 2
 #: What a call may raise while a server dies and comes back.
 ALLOWED = {"StorageError", "ConnectionFailedError"}
@@ -418,6 +419,8 @@ def main() -> int:
     parser.add_argument("--promotions", type=int, default=0, help="of each process")
     parser.add_argument("--kills", type=int, default=0)
     options = parser.parse_args()
+    # What SQLAlchemy's pool says of each connection that broke.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     good = True
     for name in [options.url] if options.url else options.names or NAMES:
         reason = "" if name == "sqlite" or "://" in name else available(name)

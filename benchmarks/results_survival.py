@@ -1,6 +1,7 @@
 """Kill the database server in the middle of thousands of stores: is anything lost?
 
-    python benchmarks/results_survival.py postgresql mariadb mongodb ferretdb sqlite
+    python benchmarks/results_survival.py postgresql mariadb mysql
+    python benchmarks/results_survival.py mongodb ferretdb sqlite
 
 Several processes of several threads store results, small ones and ones with arrays,
 one by one and many at once, while the server is killed (SIGKILL) and started again.
@@ -45,7 +46,7 @@ from prefect_lume.results.stores import SQLDBService
 from prefect_lume.results.stores.sql import tables as sql_tables
 from prefect_lume.storage import mongo
 
-NAMES = ("postgresql", "mariadb", "mongodb", "ferretdb", "sqlite")
+NAMES = ("postgresql", "mariadb", "mysql", "mongodb", "ferretdb", "sqlite")
 #: What a call may raise while a server dies and comes back.
 ALLOWED = {"StorageError", "ConnectionFailedError"}
 #: Nobody is writing: everything may go.

@@ -237,10 +237,17 @@ def test_cancelled_and_killed(prefect_server, deployments, home, tmp_path):
             for name, file in files.items()
         }
         wait_for(lambda: all(_text(file) for file in files.values()), 90)
-        time.sleep(2.5)  # The recording in the process writes about once a second.
+        storage = Context(LumeServices(home=str(home))).pipeline_storage()
+
+        def statuses_of(run_id):
+            found = storage.get_task_results(str(run_id))
+            return {r.get_pipeline_task(): r.get_status() for r in found}
+
+        # The recording in the process writes about once a second.
+        recorded = {"double": "DONE", "wait": "RUNNING"}
+        wait_for(lambda: all(statuses_of(r) == recorded for r in runs.values()), 90)
         client.set_flow_run_state(runs["cancelled"], Cancelling(message="by hand"))
         os.kill(int(_text(files["killed"])), signal.SIGKILL)
-        storage = Context(LumeServices(home=str(home))).pipeline_storage()
 
         def state_names():
             found = {name: client.read_flow_run(id_) for name, id_ in runs.items()}

@@ -174,7 +174,7 @@ def test_two_recorders_one_of_them_in_disorder_make_the_same_rows(
             time.sleep(1.0)
         lab.wait_for(lambda: recorded() == expected)
         time.sleep(1.0)
-        closed = one.statistics.closed + other.statistics.closed
+    closed = one.statistics.closed + other.statistics.closed
     lab.assert_complete(storage, prefect_api_url, events)
     # What both concluded was taken once.
     inferred = lab.count(storage, lab.run_ids(events)) - len(events)

@@ -130,6 +130,7 @@ def test_a_prefect_server_that_restarts_is_followed_further(
     """The server is killed and started again: all that it has of events is recorded."""
     storage = MemoryPipelineResultsStorage()
     first, second = lab.make_events(600), lab.make_events(600)
+    text = "The Prefect server cannot be used"
     port = _free_port()
     with ExitStack() as stack:
         with _own_prefect(tmp_path, port, lab.patience) as url:
@@ -137,12 +138,14 @@ def test_a_prefect_server_that_restarts_is_followed_further(
             lab.post(url, first)
             ids = lab.run_ids(first)
             lab.wait_for(lambda: lab.count(storage, ids) == len(first))
-        lab.wait_for(lambda: _told(caplog, "The Prefect server cannot be used") > 0)
+            # A server that is busy may not answer either.
+            before = _told(caplog, text)
+        lab.wait_for(lambda: _told(caplog, text) > before)
         with _own_prefect(tmp_path, port, lab.patience) as url:
+            # Once by each of its two threads, however often it was tried.
+            assert _told(caplog, text) - before in (1, 2)
             lab.post(url, second)
             ids = lab.run_ids(second)
             lab.wait_for(lambda: lab.count(storage, ids) == len(second))
             stack.close()
             lab.assert_complete(storage, url, [*first, *second])
-    # Once by each of its two threads, however often it was tried.
-    assert _told(caplog, "The Prefect server cannot be used") in (1, 2)
