@@ -43,6 +43,7 @@ def grants(
     host: str = "%",
     database: str = "lume",
     schema: str = "public",
+    partial_revokes: bool = False,
 ) -> str:
     """Return the SQL that gives a user the rights of a role in the registry.
 
@@ -58,6 +59,9 @@ def grants(
         database: MySQL, MariaDB: the database with the tables.
         schema: PostgreSQL: the schema with the tables, of the database that the owner
             is connected to.
+        partial_revokes: MySQL: whether the server's variable of that name is on. It
+            then takes a database's name in a grant as it stands, where else ``_``
+            stands for any character and is escaped.
 
     Returns:
         The statements, each ended by a semicolon.
@@ -76,7 +80,7 @@ def grants(
     sql = (
         _PostgreSQL(user, schema)
         if dialect == "postgresql"
-        else _MySQL(user, host, database)
+        else _MySQL(user, host, database, partial_revokes)
     )
     statements = sql.reading() if role == "reader" else sql.registering()
     return "".join(f"{_wrapped(parts)};\n" for parts in statements)
@@ -140,16 +144,19 @@ def _preparer(dialect: Callable[[], Dialect]) -> IdentifierPreparer:
 class _MySQL:
     """The grants of MySQL and MariaDB."""
 
-    def __init__(self, user: str, host: str, database: str) -> None:
+    def __init__(self, user: str, host: str, database: str, literal: bool) -> None:
         self._quote = _preparer(mysql.dialect).quote
+        self._is_literal = literal
         self._database = self._quote(database)
         self._to = f"TO {_text(user)}@{_text(host)}"
 
     def reading(self) -> Iterator[list[str]]:
         """Yield the statements, in parts that may stand on lines of their own."""
         # In a grant on a whole database, "_" and "%" of its name stand for anything,
-        # unless escaped.
-        name = self._database.replace("_", r"\_").replace("%", r"\%")
+        # unless escaped, or unless they are names by the server's setting.
+        name = self._database
+        if not self._is_literal:
+            name = name.replace("_", r"\_").replace("%", r"\%")
         if name != self._database and not name.startswith("`"):
             name = f"`{name}`"
         yield [f"GRANT SELECT ON {name}.*", self._to]

@@ -8,14 +8,16 @@ missing server is an error, and any skipped test makes the run fail.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import time
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
@@ -253,6 +255,28 @@ def mongodb_url(request: pytest.FixtureRequest) -> Iterator[str]:
             client.admin.command("ping")
         yield url
         client.drop_database(name)
+
+
+@pytest.fixture
+def own_server() -> Callable[[str], AbstractContextManager[Any]]:
+    """Start, by name, a server that a test may kill or set otherwise.
+
+    Used with ``with``; see ``benchmarks/own_servers.py``.
+    """
+    path = Path(__file__).parents[2] / "benchmarks" / "own_servers.py"
+    spec = importlib.util.spec_from_file_location("lume_own_servers", path)
+    assert spec is not None
+    assert spec.loader is not None
+    servers = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(servers)
+
+    def start(name: str) -> AbstractContextManager[Any]:
+        why_not = servers.available(name)
+        if why_not:
+            pytest.skip(why_not)
+        return cast("AbstractContextManager[Any]", servers.own_server(name))
+
+    return start
 
 
 @pytest.fixture

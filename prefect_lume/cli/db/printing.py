@@ -80,6 +80,11 @@ def schema(dialect: str, output: Path | None) -> None:
     show_default=True,
     help="PostgreSQL: the schema with the tables.",
 )
+@click.option(
+    "--partial-revokes",
+    is_flag=True,
+    help="MySQL: for a server whose variable partial_revokes is on.",
+)
 @_output
 def grants(
     role: Role,
@@ -88,6 +93,7 @@ def grants(
     host: str,
     database: str,
     schema: str,
+    partial_revokes: bool,
     output: Path | None,
 ) -> None:
     """Print the SQL that gives a user the rights of a ROLE in the registry.
@@ -96,7 +102,13 @@ def grants(
     delete nothing.
     """
     made = granting.grants(
-        role, dialect, user=user, host=host, database=database, schema=schema
+        role,
+        dialect,
+        user=user,
+        host=host,
+        database=database,
+        schema=schema,
+        partial_revokes=partial_revokes,
     )
     create = granting.create_user(role, dialect, user=user, host=host)
     header = _GRANTS.format(role=role, head=migrations.head(), create=create)

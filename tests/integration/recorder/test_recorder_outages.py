@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import httpx
@@ -28,27 +26,16 @@ def _told(caplog: pytest.LogCaptureFixture, text: str) -> int:
     return sum(text in record.getMessage() for record in caplog.records)
 
 
-def _own_servers() -> ModuleType:
-    path = Path(__file__).parents[3] / "benchmarks" / "own_servers.py"
-    spec = importlib.util.spec_from_file_location("lume_own_servers", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.service("mariadb")
 def test_what_passed_while_the_database_was_down_is_recorded(
-    lab: Any, prefect_api_url: str, caplog: pytest.LogCaptureFixture
+    lab: Any,
+    prefect_api_url: str,
+    own_server: Callable[[str], AbstractContextManager[Any]],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The database is killed while changes pass; once it is back, all are recorded."""
-    servers = _own_servers()
-    why_not = servers.available("mariadb")
-    if why_not:
-        pytest.skip(why_not)
     since = lab.since()
-    with servers.own_server("mariadb") as server:
+    with own_server("mariadb") as server:
         storage = lab.new_storage(server.url)
         first, second, third = (lab.make_events(500) for _ in range(3))
         with lab.recording(prefect_api_url, storage, since=since) as service:

@@ -7,8 +7,8 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,28 @@ def test_page_tells_of_every_call(lab: Any) -> None:
     service = object.__new__(ModelDBService)
     assert set(lab.changes(service, None)) == set(rows) - may_not
     assert set(lab.removals(service, None)) == may_not | partly
+
+
+@pytest.mark.service("mysql")
+def test_partial_revokes_take_the_name_of_a_database_as_it_stands(
+    own_server: Callable[[str], AbstractContextManager[Any]],
+) -> None:
+    """The reader reads that database, and none whose name is merely alike."""
+    with own_server("mysql") as server:
+        owner = get_engine(server.url)
+        made = create_user("reader", "mysql").replace("<password>", "p")
+        granted = grants("reader", "mysql", database="a_b", partial_revokes=True)
+        alike = [f"CREATE {kind}" for kind in ("DATABASE a_b", "DATABASE axb")]
+        run(owner, ["SET GLOBAL partial_revokes = ON", *alike])
+        run(owner, ["CREATE TABLE a_b.t (n INT)", "CREATE TABLE axb.t (n INT)"])
+        run(owner, [made, granted])
+        url = make_url(server.url).set(username="lume_reader", password="p")
+        reader = get_engine(url.set(database="a_b"))
+        run(reader, ["SELECT * FROM t"])
+        with pytest.raises(PermissionDeniedError):
+            run(reader, ["SELECT * FROM axb.t"])
+        for engine in (owner, reader):
+            engine.dispose()
 
 
 @pytest.mark.parametrize("engine", ALL, indirect=True)

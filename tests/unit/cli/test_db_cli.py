@@ -169,6 +169,8 @@ def test_grants_hold_no_password_and_tell_how_to_make_the_user(tmp_path):
     assert "GRANT SELECT ON beam.lume_schema_version TO 'ci'@'%';" in lines
     assert run("grants", *options, "--output", tmp_path / "ci.sql").output == ""
     assert (tmp_path / "ci.sql").read_text() == outcome.output
+    options = ("reader", "--dialect", "mysql", "--database", "a_b", "--partial-revokes")
+    assert "GRANT SELECT ON a_b.* TO" in run("grants", *options).output
     assert run("grants", "reader", "--dialect", "sqlite").exit_code == 2
     wrong = run("grants", "reader", "--dialect", "mysql", "--user", "a\nb")
     assert wrong.exit_code == 1

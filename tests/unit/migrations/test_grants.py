@@ -50,6 +50,8 @@ def test_names_are_quoted():
 def test_a_database_is_that_database_only():
     """In MySQL's grants on a database, underscores stand for any character."""
     assert r"ON `lume\_a`.* TO" in grants("reader", "mysql", database="lume_a")
+    literal = grants("reader", "mysql", database="lume_a", partial_revokes=True)
+    assert "ON lume_a.* TO" in literal
     assert "ON lume_a.model TO" in grants("registrar", "mysql", database="lume_a")
 
 
