@@ -165,7 +165,7 @@ def ratios(seconds: dict[str, list[float]]) -> dict[str, Any]:
 
 def wait_until_closed() -> None:
     """Wait until nothing is recorded any more."""
-    from prefect_lume.recorder.inprocess.opened import open_recordings
+    from prefect_lume.recorder.inprocess.recording import open_recordings
 
     while open_recordings():
         time.sleep(0.01)

@@ -37,6 +37,7 @@ from prefect_lume.settings import LumeSettings
 
 if TYPE_CHECKING:
     from prefect_lume.credentials import LumeServices
+    from prefect_lume.registry import FlowRecord
 
 _Flows = Mapping[str, Flow[..., Any] | str]
 
@@ -377,11 +378,16 @@ class FlowOfFlows:
     def _flows(self) -> dict[str, Located]:
         if self._located is None:
             found = {
-                flow.name: locate(flow, self._given, self.services)
+                flow.name: locate(flow, self._given, self._inner, self.services)
                 for flow in self.spec.composing_flows
             }
             self._located = {name: item for name, item in found.items() if item}
         return self._located
+
+    def _inner(self, record: FlowRecord) -> Flow[..., Any]:
+        """Return the flow of a registered flow-of-flows that takes part in this one."""
+        names = record.flow_name, record.project_name
+        return FlowOfFlows.from_registry(*names, services=self.services).compose()
 
     def _known(self) -> list[str]:
         """Return flow names to suggest, asked for only when a flow is missing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,7 @@ def find_prefect_deployment(
 def locate(
     subflow: ComposingFlow,
     given: Mapping[str, Flow[..., Any] | str],
+    compose: Callable[[FlowRecord], Flow[..., Any]],
     services: Any = None,
 ) -> Located | None:
     """Return the flow of a subflow, or ``None`` if there is none anywhere.
@@ -94,6 +95,8 @@ def locate(
     Args:
         subflow: The subflow.
         given: Subflow name or flow name → flow, or ``"module:attribute"``.
+        compose: Makes the flow of a registered flow-of-flows that takes part in this
+            one.
         services: Whose registry to ask.
 
     Raises:
@@ -103,7 +106,7 @@ def locate(
     if found is not None:
         flow = import_entrypoint(found) if isinstance(found, str) else found
         return _of_flow(flow, subflow)
-    registered = _registered(subflow, services)
+    registered = _registered(subflow, compose, services)
     if registered is not None:
         return registered
     return _deployed(subflow)
@@ -125,7 +128,11 @@ def _of_flow(
     return Located(signature_of(flow, subflow.project_name), flow, deployment)
 
 
-def _registered(subflow: ComposingFlow, services: Any) -> Located | None:
+def _registered(
+    subflow: ComposingFlow,
+    compose: Callable[[FlowRecord], Flow[..., Any]],
+    services: Any,
+) -> Located | None:
     context = open_context(services)
     registry = context.model_db_service()
     try:
@@ -138,13 +145,7 @@ def _registered(subflow: ComposingFlow, services: Any) -> Located | None:
         flow = import_flow(record.deployment, record.flow_name, context.packages_path)
         return _of_flow(flow, subflow, record.deployment)
     if record.composition is not None:
-        # A flow-of-flows that takes part in another one.
-        from prefect_lume.composer.facade import FlowOfFlows
-
-        inner = FlowOfFlows.from_registry(
-            record.flow_name, record.project_name, services=services
-        )
-        return _of_flow(inner.compose(), subflow)
+        return _of_flow(compose(record), subflow)
     return None
 
 

@@ -20,9 +20,8 @@ from prefect_lume.errors import InvalidInputError
 from prefect_lume.pipelines.base import PipelineStorage
 from prefect_lume.pipelines.configured import StorageChoice, make_storage
 from prefect_lume.recorder.inprocess.mapping import next_watcher, watched
-from prefect_lume.recorder.inprocess.opened import find
 from prefect_lume.recorder.inprocess.preparing import ReadStates
-from prefect_lume.recorder.inprocess.recording import Recording
+from prefect_lume.recorder.inprocess.recording import Recording, find
 from prefect_lume.settings import LumeSettings
 
 if TYPE_CHECKING:

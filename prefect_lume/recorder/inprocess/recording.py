@@ -1,19 +1,23 @@
-"""One recording: a flow run of this process, with all that it runs below itself."""
+"""The recordings of this process, each of a flow run with all that it runs below.
+
+Those that are open are found by the flow runs they are of.
+"""
 
 from __future__ import annotations
 
+import atexit
 import logging
+import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from prefect_lume.pipelines.base import PipelineStorage
 from prefect_lume.recorder.api.links import HasRegistry
-from prefect_lume.recorder.inprocess import opened, tee
+from prefect_lume.recorder.inprocess import tee
 from prefect_lume.recorder.inprocess.course import LOOK, Course
 from prefect_lume.recorder.inprocess.family import state_event
 from prefect_lume.recorder.inprocess.hearing import hear
-from prefect_lume.recorder.inprocess.opened import LIMIT, open_recordings
 from prefect_lume.recorder.inprocess.preparing import (
     Job,
     KnownRun,
@@ -26,7 +30,8 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
     from prefect.events import Event
 
-__all__ = ["LIMIT", "Recording", "open_recordings"]
+#: Seconds for which the end of the process waits for what could not be written.
+LIMIT: Final = 10.0
 
 
 class Recording:
@@ -75,7 +80,7 @@ class Recording:
 
     def start(self, *, listening: bool = True) -> None:
         """Begin to record, with the settings of the calling context."""
-        opened.add(self.root, self)
+        _add(self.root, self)
         if listening:
             tee.listen(self._hear)
         self._writer.start()
@@ -84,7 +89,7 @@ class Recording:
         """Take a flow run of this process into the recording."""
         id_ = str(flow_run_id)
         self._members.add(id_)
-        opened.add(id_, self)
+        _add(id_, self)
 
     def began(self, flow_run: FlowRun, state: State[Any], flow_name: str) -> None:
         """Take note that a run of a flow begins, or begins again."""
@@ -230,7 +235,7 @@ class Recording:
         """End the recording; what is queued is written no more."""
         self._closed = True
         tee.stop_listening(self._hear)
-        opened.remove(self)
+        _remove(self)
         self._writer.stop()
 
     def finish(self, deadline: float) -> None:
@@ -248,3 +253,39 @@ class Recording:
                 self._course.look_soon()
                 time.sleep(0.2)
         self.complain()
+
+
+_open: dict[str, Recording] = {}
+_lock = threading.Lock()
+
+
+def find(flow_run_id: object) -> Recording | None:
+    """Return the recording that a flow run of this process belongs to, if any."""
+    return _open.get(str(flow_run_id))
+
+
+def open_recordings() -> list[Recording]:
+    """Return the recordings that have not been closed yet."""
+    with _lock:
+        return list(dict.fromkeys(_open.values()))
+
+
+def _add(flow_run_id: str, recording: Recording) -> None:
+    with _lock:
+        if not _open:
+            # Again and again, so that it comes before what Prefect ends by then.
+            atexit.unregister(_finish_all)
+            atexit.register(_finish_all)
+        _open[flow_run_id] = recording
+
+
+def _remove(recording: Recording) -> None:
+    with _lock:
+        for id_ in [id_ for id_, known in _open.items() if known is recording]:
+            del _open[id_]
+
+
+def _finish_all() -> None:
+    deadline = time.monotonic() + LIMIT
+    for recording in open_recordings():
+        recording.finish(deadline)

@@ -16,7 +16,7 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 from prefect.states import Failed, Pending
 
 from prefect_lume.recorder.inprocess.mapping import as_json
-from prefect_lume.recorder.inprocess.opened import find
+from prefect_lume.recorder.inprocess.recording import find
 from prefect_lume.recorder.marks import object_tag
 
 if TYPE_CHECKING:

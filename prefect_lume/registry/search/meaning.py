@@ -16,15 +16,9 @@ from typing import Any, Final, Literal
 from prefect_lume.errors import InvalidInputError, clip
 from prefect_lume.registry.search import times
 from prefect_lume.registry.search.fields import Field, Kind, Target, resolve
+from prefect_lume.registry.search.parsing import parse
 from prefect_lume.registry.search.problems import problem
-from prefect_lume.registry.search.syntax import (
-    Junction,
-    Negation,
-    Node,
-    Test,
-    Value,
-    parse,
-)
+from prefect_lume.registry.search.syntax import Junction, Negation, Node, Test, Value
 
 Asked = Literal[
     "=", "<", "<=", ">", ">=", "in", "like", "ilike", "contains", "between", "any"

@@ -32,8 +32,8 @@ from prefect_lume.registry.search.fields import (
     plain,
 )
 from prefect_lume.registry.search.fields import Field as SearchField
+from prefect_lume.registry.search.parsing import check_text
 from prefect_lume.registry.search.problems import problem
-from prefect_lume.registry.search.syntax import check_text
 from prefect_lume.registry.search.texts import Texts
 from prefect_lume.storage.columns import UTCDateTime
 
