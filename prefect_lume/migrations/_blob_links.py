@@ -140,7 +140,10 @@ def _content(connection: Connection, sha256: str) -> Iterator[bytes]:
 
 
 def unpack(connection: Connection) -> None:
-    """Store compressed and large blobs as revision 0001 expects them."""
+    """Store compressed and large blobs as revision 0001 expects them.
+
+    Afterwards nothing is left to be unpacked: done twice, it is done once.
+    """
     uploads = sa.select(
         _BLOB.c.sha256, _BLOB.c.chunks, _BLOB.c.encoding, _UPLOAD.c.id
     ).select_from(_BLOB.outerjoin(_UPLOAD, _UPLOAD.c.sha256 == _BLOB.c.sha256))
@@ -148,6 +151,9 @@ def unpack(connection: Connection) -> None:
     for row in connection.execute(changed).all():
         for n in range(row.chunks):
             _unpack_chunk(connection, row, n)
+    connection.execute(_BLOB.update().values(encoding=""))
+    connection.execute(_UPLOAD_CHUNK.delete())
+    connection.execute(_UPLOAD.delete())
 
 
 def _unpack_chunk(connection: Connection, row: Any, n: int) -> None:

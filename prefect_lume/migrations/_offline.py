@@ -13,7 +13,7 @@ from alembic import command
 #: What ends a statement in Alembic's output. No statement of ours holds it.
 _END: Final = ";\n"
 _INDEX: Final = re.compile(r"CREATE (UNIQUE )?INDEX ")
-_DROPPED: Final = re.compile(r"^DROP TABLE (\w+)", re.MULTILINE)
+_DROPPED: Final = re.compile(r"^DROP TABLE (?:IF EXISTS )?(\w+)", re.MULTILINE)
 
 
 def sql(config: Any, buffer: io.StringIO, start: str | None, end: str) -> str:
@@ -47,7 +47,7 @@ def dropped(script: str) -> list[str]:
     r"""Return the tables that a script drops, in alphabetical order.
 
     Example:
-        >>> dropped("DROP INDEX i;\n\nDROP TABLE flow;\n")
+        >>> dropped("DROP INDEX i;\n\nDROP TABLE IF EXISTS flow;\n")
         ['flow']
     """
     return sorted(set(_DROPPED.findall(script)))

@@ -291,7 +291,7 @@ def _create_blobs() -> None:
 
 
 def downgrade() -> None:
-    """Drop all tables, those that refer to others first."""
+    """Drop all tables, those that refer to others first; some may be gone already."""
     for name in (
         "blob_chunk",
         "blob",
@@ -304,4 +304,4 @@ def downgrade() -> None:
         "deployment",
         "model",
     ):
-        op.drop_table(name)
+        op.drop_table(name, if_exists=True)

@@ -5,8 +5,8 @@ Revises: 0001
 Create Date: 2026-11-20
 
 On MySQL and MariaDB, where a change of tables cannot be taken back, every step looks
-first whether it was done: an upgrade that was killed half-way can be run again. Nobody
-else may store results while it runs.
+first whether it was done: an upgrade or a downgrade that was killed half-way can be run
+again. Nobody else may store results while it runs.
 """
 
 from __future__ import annotations
@@ -175,10 +175,18 @@ def _create_result_blob() -> None:
 
 def downgrade() -> None:
     """Store all blobs as they were stored before, and drop what was added."""
-    if not op.get_context().as_sql:
+    # Before the first change of tables, which on MySQL and MariaDB makes it last.
+    if "result_blob" in _tables():
         _blob_links.unpack(op.get_bind())
-    op.drop_table("result_blob")
-    op.drop_table("blob_upload_chunk")
-    op.drop_table("blob_upload")
-    op.drop_column("blob", "encoding")
-    op.drop_column("result_index", "options")
+    for name in ("result_blob", "blob_upload_chunk", "blob_upload"):
+        op.drop_table(name, if_exists=True)
+    _drop_column("blob", "encoding")
+    _drop_column("result_index", "options")
+
+
+def _drop_column(table: str, name: str) -> None:
+    if not op.get_context().as_sql:
+        there = sa.inspect(op.get_bind()).get_columns(table)
+        if name not in {item["name"] for item in there}:
+            return
+    op.drop_column(table, name)

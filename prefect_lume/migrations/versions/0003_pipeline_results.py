@@ -286,6 +286,6 @@ _CREATE = {
 
 
 def downgrade() -> None:
-    """Drop the tables, those that refer to others first."""
+    """Drop the tables, those that refer to others first; some may be gone already."""
     for name in reversed(_CREATE):
-        op.drop_table(name)
+        op.drop_table(name, if_exists=True)

@@ -8,7 +8,8 @@ A revision is frozen: it repeats what the code's tables were when it was written
 does not import them. What they are for is told in ``registry/tables.py``.
 
 On MySQL and MariaDB, where a change of tables cannot be taken back, what is there
-already is left: an upgrade that was killed half-way can be run again.
+already is left, and what is gone is not missed: an upgrade or a downgrade that was
+killed half-way can be run again.
 """
 
 from __future__ import annotations
