@@ -152,8 +152,8 @@ class _MySQL:
 
     def reading(self) -> Iterator[list[str]]:
         """Yield the statements, in parts that may stand on lines of their own."""
-        # In a grant on a whole database, "_" and "%" of its name stand for anything,
-        # unless escaped, or unless they are names by the server's setting.
+        # In a grant on a whole database, "_" and "%" of its name stand for anything
+        # unless they are escaped, and for themselves where partial_revokes is on.
         name = self._database
         if not self._is_literal:
             name = name.replace("_", r"\_").replace("%", r"\%")

@@ -175,7 +175,7 @@ def _create_result_blob() -> None:
 
 def downgrade() -> None:
     """Store all blobs as they were stored before, and drop what was added."""
-    # Before the first change of tables, which on MySQL and MariaDB makes it last.
+    # As a whole: on MySQL and MariaDB the first change of tables commits it.
     if "result_blob" in _tables():
         _blob_links.unpack(op.get_bind())
     for name in ("result_blob", "blob_upload_chunk", "blob_upload"):
