@@ -92,9 +92,9 @@ def promote(
             continue
         turn += 1
         if event is None:
-            # It was live already, which only who had these before, and was killed, can
-            # have caused.
-            log.write(unchanged=reason, first=tries == 1)
+            # It was live already: this process stands for one that was killed when it
+            # had just promoted it.
+            log.write(unchanged=reason, first=turn == 1)
             continue
         log.write(done=reason, number=event.number, deployment=event.deployment_id)
         count += 1

@@ -151,9 +151,8 @@ def unpack(connection: Connection) -> None:
     for row in connection.execute(changed).all():
         for n in range(row.chunks):
             _unpack_chunk(connection, row, n)
-    connection.execute(_BLOB.update().values(encoding=""))
-    connection.execute(_UPLOAD_CHUNK.delete())
-    connection.execute(_UPLOAD.delete())
+    connection.execute(_BLOB.update().where(_BLOB.c.encoding != "").values(encoding=""))
+    connection.execute(_UPLOAD.update().values(sha256=None))
 
 
 def _unpack_chunk(connection: Connection, row: Any, n: int) -> None:

@@ -67,14 +67,19 @@ def grants(
         The statements, each ended by a semicolon.
 
     Raises:
-        InvalidInputError: There is no such role, the database has no users, or a name
-            is empty or cannot be printed.
+        InvalidInputError: There is no such role, the database has no users, a name is
+            empty or cannot be printed, or ``partial_revokes`` is for another database
+            than MySQL.
 
     Example:
         >>> print(grants("reader", "mysql"), end="")
         GRANT SELECT ON lume.* TO 'lume_reader'@'%';
     """
     user = _checked(role, dialect, user)
+    if partial_revokes and dialect != "mysql":
+        raise InvalidInputError(
+            f"Only MySQL has the variable partial_revokes, not {dialect}: leave it out."
+        )
     for what, name in {"host": host, "database": database, "schema": schema}.items():
         _check_name(what, name)
     sql = (

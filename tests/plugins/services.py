@@ -257,7 +257,7 @@ def mongodb_url(request: pytest.FixtureRequest) -> Iterator[str]:
         client.drop_database(name)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def own_server() -> Callable[[str], AbstractContextManager[Any]]:
     """Start, by name, a server that a test may kill or set otherwise.
 

@@ -64,6 +64,7 @@ def test_a_database_is_that_database_only():
         ("reader", "mysql", {"host": "a\nDROP"}, "The host is"),
         ("reader", "mysql", {"database": "a\0"}, "The database is"),
         ("reader", "postgresql", {"schema": ""}, "The schema is ''"),
+        ("reader", "mariadb", {"partial_revokes": True}, "Only MySQL .* not mariadb"),
     ],
 )
 def test_what_cannot_be_is_refused(role, dialect, names, words):
